@@ -1,0 +1,27 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: bench test lint clean
+
+bench: $(READY)  ## measure everything that conforms; leaves an HTML report
+	$(BIN)/python -m pytest suites --benchmark
+
+test: lint  ## check the code, then Assay itself, then the frameworks
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest suites
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV)
+
+# made again only when what it is made from changes
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	touch $@

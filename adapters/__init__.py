@@ -1,0 +1,1 @@
+"""The frameworks, and the models they all run."""

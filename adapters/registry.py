@@ -1,0 +1,51 @@
+"""Names -> adapters, without importing any of them.
+
+An adapter is a module with a class `Adapter`. It is known by its name here, by an entry point in
+the group `assay.adapters` (name = dotted module), or by `--adapter-module dotted.module`, whose
+last part is then its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+
+BUILT_IN = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime")
+
+#: One adapter of each framework that trains in float64: their consensus is the oracle.
+ORACLE = ("torch_eager", "jax_jit", "tf_graph")
+
+
+class UnknownName(ValueError):
+    """A name that nothing has. The text lists the valid names and the nearest match."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Adapter name -> dotted module path."""
+
+    modules: Mapping[str, str]
+
+    @classmethod
+    def load(cls, extra_modules: Sequence[str] = ()) -> Registry:
+        """Built-in adapters, then entry points, then `extra_modules`; the later one wins."""
+        modules = {name: f"adapters.{name}" for name in BUILT_IN}
+        modules |= {point.name: point.value for point in entry_points(group="assay.adapters")}
+        modules |= {path.rpartition(".")[2]: path for path in extra_modules}
+        return cls(modules)
+
+    def select(self, wanted: Sequence[str]) -> list[str]:
+        """The adapters called `wanted`, or all. Raises UnknownName."""
+        return choose("adapter", wanted, list(self.modules))
+
+
+def choose(kind: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """`wanted` if all of it is known, everything known if nothing is wanted."""
+    for name in wanted:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise UnknownName(f"unknown {kind} {name!r}: there are {', '.join(known)}{hint}")
+    return list(wanted) or list(known)

@@ -1,0 +1,1 @@
+"""Runs each case in a process of its own, and measures there."""

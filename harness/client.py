@@ -1,0 +1,239 @@
+"""The parent's end of a worker: starts it, asks, and turns everything that can happen to a
+process into a named failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness import clock
+from harness.protocol import VERSION, ProtocolError, decode, encode
+
+PROJECT = Path(__file__).resolve().parent.parent
+POLL_SECONDS = 0.2  # how often a waiting parent looks at the worker's memory
+LOG_LINES = 5  # of the worker's output, in a failure's reason
+
+#: Environment of a process that is timed: glibc keeps freed memory, so that a step does not
+#: fault pages in anew. Why: docs/measurement.md.
+PINNED_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(64 * 2**20),
+    "MALLOC_ARENA_MAX": "1",
+}
+#: Environment of a process whose memory is measured: freed memory goes back at once.
+RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+class WorkerFailure(Exception):
+    """A worker did not do what it was asked. `status` is an outcome's status."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Thread counts, which most libraries read once, when they are loaded."""
+    names = (
+        "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS "
+        "TF_NUM_INTRAOP_THREADS"
+    )
+    return {name: str(threads) for name in names.split()} | {"TF_NUM_INTEROP_THREADS": "1"}
+
+
+class Client:
+    """A live worker with one adapter.
+
+    python          the interpreter that runs it
+    environment     added to this process's environment
+    log             the file that receives everything the worker prints
+    memory_limit    bytes resident at which the worker is killed
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        python: str,
+        environment: Mapping[str, str],
+        log: Path,
+        memory_limit: int,
+        timeout: float,
+    ) -> None:
+        self._log = log
+        self._memory_limit = memory_limit
+        self._buffer = b""
+        self._last_id = -1
+        self._oom_kills = _oom_kills()
+        self._process, self._answers = _start(module, python, environment, log)
+        #: The worker's answer to being started: versions, import time, interpreter.
+        self.hello = self._answer(timeout)
+        if self.hello.get("protocol") != VERSION:
+            self.kill()
+            raise WorkerFailure(
+                "failed",
+                f"the worker in {python} speaks protocol {self.hello.get('protocol')}, but should "
+                f"speak {VERSION}: it runs another version of Assay",
+            )
+
+    def request(self, op: str, *, timeout: float, **arguments: Any) -> dict[str, Any]:
+        """Asks and waits, `timeout` seconds at most. Raises WorkerFailure; after any failure that
+        the worker did not report itself it is dead."""
+        message = encode({"id": self._last_id + 1, "op": op, "arguments": arguments})
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(message)
+            self._process.stdin.flush()
+        except OSError:
+            raise self._death() from None
+        return self._answer(timeout)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def close(self) -> None:
+        """Ends the worker, politely first."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the worker and every process it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        self._answers.close()
+
+    # ------------------------------------------------------------------------------------------
+
+    def _answer(self, timeout: float) -> dict[str, Any]:
+        deadline = clock.now() + timeout
+        self._last_id += 1
+        try:
+            message = decode(self._line(deadline))
+            if message["id"] != self._last_id:
+                raise ProtocolError(f"answer {message['id']}, but should be {self._last_id}")
+        except ProtocolError as error:
+            self.kill()
+            raise WorkerFailure("failed", f"the worker's answer is broken: {error}") from None
+        except KeyboardInterrupt:
+            self.kill()
+            raise
+        if "error" in message:
+            reason = message["error"]["reason"]
+            raise WorkerFailure(message["error"]["status"], reason)
+        return message["result"]
+
+    def _line(self, deadline: float) -> bytes:
+        while b"\n" not in self._buffer:
+            remaining = deadline - clock.now()
+            if remaining <= 0:
+                self.kill()
+                raise WorkerFailure("timeout", f"no answer in time{self._said()}")
+            ready, _, _ = select.select([self._answers], [], [], min(remaining, POLL_SECONDS))
+            if not ready:
+                self._check_memory()
+                continue
+            chunk = os.read(self._answers.fileno(), 1 << 16)
+            if not chunk:
+                raise self._death()
+            self._buffer += chunk
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _check_memory(self) -> None:
+        try:
+            resident = psutil.Process(self._process.pid).memory_info().rss
+        except psutil.Error:
+            return  # it has just ended: the pipe will say so
+        if resident > self._memory_limit:
+            self.kill()
+            raise WorkerFailure(
+                "out_of_memory",
+                f"the worker had {resident / 2**30:.2f} GiB resident, above the limit of "
+                f"{self._memory_limit / 2**30:.2f} GiB",
+            )
+
+    def _death(self) -> WorkerFailure:
+        """Why the worker is gone."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return WorkerFailure("crashed", f"the worker closed its answers{self._said()}")
+        self.kill()
+        if code >= 0:
+            return WorkerFailure("crashed", f"the worker exited with status {code}{self._said()}")
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
+            return WorkerFailure("out_of_memory", "the kernel killed the worker: out of memory")
+        return WorkerFailure("crashed", f"the worker was killed by {name}{self._said()}")
+
+    def _said(self) -> str:
+        """The last lines that the worker printed, for a reason."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, self._log.stat().st_size - 4096))
+                lines = file.read().decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        last = [line.strip() for line in lines if line.strip()][-LOG_LINES:]
+        return "; it last printed: " + " | ".join(last)[-500:] if last else ""
+
+
+def _start(
+    module: str, python: str, environment: Mapping[str, str], log: Path
+) -> tuple[subprocess.Popen[bytes], Any]:
+    """The process and the reading end of its answers. Its session is its own, so that Ctrl-C
+    reaches the parent alone, which then decides."""
+    reading, writing = os.pipe()
+    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [python, "-m", "harness.worker", "--adapter", module, "--answers", str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": path, **environment},
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        raise WorkerFailure("failed", f"cannot start {python}: {error.strerror}") from None
+    os.close(writing)
+    return process, os.fdopen(reading, "rb", buffering=0)
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for memory since it started."""
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return 0

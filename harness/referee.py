@@ -1,0 +1,164 @@
+"""Brings together what `numerics` needs to judge a case: float64 runs of the oracle's members,
+disturbed runs for the noise floor, and NumPy's own reference."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from adapters import model as models
+from adapters.base import Noise
+from adapters.registry import ORACLE
+from harness.client import WorkerFailure
+from harness.pool import Pool
+from harness.protocol import load_tensors
+from numerics import floor, judge, reference
+from numerics.judge import Judgement
+from numerics.oracle import Consensus, consensus
+from results.records import Case
+
+STEPS = (1, 10)  # after which updates and buffers are judged
+
+Tensors = dict[str, np.ndarray]
+
+
+class Referee:
+    """Judges tensors of cases. Every reference is computed once and kept."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._oracles: dict[tuple[str, ...], Oracle] = {}
+        self.announce: Callable[[str], None] = lambda phase: None
+
+    def oracle(self, case: Case) -> Oracle:
+        """The oracle of `case`: the same for all adapters, devices and precisions."""
+        key = (case.mode, case.model, case.size, str(case.batch), case.recipe)
+        if key not in self._oracles:
+            self._oracles[key] = Oracle(self._pool, case, self)
+        return self._oracles[key]
+
+    def tensors(self, case: Case, timeout: float) -> Tensors:
+        """What `case` computes. A member of the oracle is run once only."""
+        oracle = self.oracle(case)
+        if case.adapter in oracle.members and case == oracle.member_case(case.adapter):
+            return oracle.members[case.adapter]
+        return run(self._pool, case, timeout=timeout)
+
+    def judge(self, case: Case, tensors: Tensors) -> tuple[list[Judgement], str]:
+        """Judgements, and the reason why there is no reference or the empty string."""
+        oracle = self.oracle(case)
+        if case.precision != "fp64":
+            found = oracle.consensus()
+            if found.reference is None:
+                return [], found.problem
+            return judge.precision(tensors, found.reference, case.precision), ""
+        rows = judge.against_numpy(
+            tensors, oracle.numpy, oracle.params, oracle.recipe, oracle.floors
+        )
+        if set(oracle.members) <= {case.adapter}:
+            return rows + judge.unreferenced(tensors, rows), ""
+        found = oracle.consensus(without=case.adapter)
+        if found.reference is None:
+            return rows, found.problem
+        return judge.identity(tensors, found.reference) + rows, ""
+
+
+class Oracle:
+    """Everything a case is judged against, computed when first asked for."""
+
+    def __init__(self, pool: Pool, case: Case, referee: Referee) -> None:
+        self._pool = pool
+        self._referee = referee
+        self._case = dataclasses.replace(case, device="cpu", precision="fp64")
+        inputs = load_tensors(pool.inputs(case.model, case.size, case.batch))
+        parts: dict[str, Tensors] = {"parameter": {}, "buffer": {}, "batch": {}}
+        for name, value in inputs.items():
+            part, _, tensor = name.partition(":")
+            parts[part][tensor] = value
+        self.params, self._buffers, self._batch = parts.values()
+        self.recipe = case.recipe or models.get(case.model).recipe
+        self.absent: dict[str, str] = {}  # member -> why it gave nothing
+
+    def member_case(self, adapter: str) -> Case:
+        """The case that a member runs for this oracle."""
+        return dataclasses.replace(self._case, suite="conformance", adapter=adapter)
+
+    @cached_property
+    def members(self) -> dict[str, Tensors]:
+        """Adapter -> its float64 tensors, for every member that is installed and answers."""
+        found = {}
+        for adapter in ORACLE:
+            if adapter not in self._pool.settings.modules:
+                continue
+            self._referee.announce(f"reference: {adapter}")
+            try:
+                found[adapter] = run(
+                    self._pool,
+                    self.member_case(adapter),
+                    timeout=self._pool.settings.case_timeout,
+                )
+            except WorkerFailure as failure:
+                self.absent[adapter] = str(failure)
+        return found
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """Relative noise floors at 24 bits, measured with the first member that there is."""
+        for adapter, clean in self.members.items():
+            self._referee.announce(f"noise floor: {adapter}")
+            noisy = [
+                run(
+                    self._pool,
+                    self.member_case(adapter),
+                    timeout=self._pool.settings.case_timeout,
+                    noise=Noise(floor.BITS, seed),
+                )
+                for seed in range(floor.RUNS)
+            ]
+            return floor.measure(clean, noisy, self.params)
+        return {}
+
+    @cached_property
+    def numpy(self) -> reference.NumpyReference:
+        case = self._case
+        return reference.compute(
+            case.model, case.size, case.mode, self.params, self._buffers, self._batch
+        )
+
+    @cached_property
+    def _rejected(self) -> dict[str, str]:
+        """Members that NumPy contradicts."""
+        rejected = {}
+        for adapter, tensors in self.members.items():
+            rows = judge.against_numpy(tensors, self.numpy, self.params, self.recipe, self.floors)
+            bad = judge.worst(row for row in rows if row.verdict == "divergent")
+            if bad:
+                rejected[adapter] = (
+                    f"{bad.quantity} {bad.tensor} differs from {bad.reference} by {bad.error:.1e}"
+                )
+        return rejected
+
+    def consensus(self, *, without: str = "") -> Consensus:
+        """What the members, but for `without`, agree on."""
+        others = {name: t for name, t in self.members.items() if name != without}
+        return consensus(others, self.floors, self._rejected)
+
+
+def run(pool: Pool, case: Case, *, timeout: float, noise: Noise | None = None) -> Tensors:
+    """Builds `case` in a judging worker and returns its tensors. Raises WorkerFailure."""
+    client = pool.client(case.adapter, "judge")
+    inputs = pool.inputs(case.model, case.size, case.batch)
+    client.request("build", timeout=timeout, spec=pool.spec(case, noise), inputs=str(inputs))
+    return agree(pool, client.request, timeout=timeout)
+
+
+def agree(pool: Pool, request: Callable[..., object], *, timeout: float) -> Tensors:
+    """The tensors of the program that a worker has built."""
+    out = pool.scratch_file("tensors.npz")
+    request("agree", timeout=timeout, steps=list(STEPS), out=str(out))
+    tensors = load_tensors(out)
+    out.unlink()
+    return tensors

@@ -1,0 +1,268 @@
+"""The way of one case, from worker to record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from harness import clock
+from harness.client import Client, WorkerFailure
+from harness.pool import Pool
+from harness.referee import Referee, agree
+from numerics import judge
+from numerics.judge import Judgement
+from results.records import METRICS, Agreement, Case, Facts, Measurement, Outcome
+from results.store import RunWriter
+
+ROUNDS = 16
+PROCESSES = {"quick": 1, "standard": 3, "full": 6}
+
+
+class Ended(Exception):
+    """A case ended otherwise than `ok`. Carries its outcome, which is already recorded."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class Listener(Protocol):
+    """Is told what happens, for people to watch."""
+
+    def phase(self, case: Case, phase: str) -> None: ...
+
+    def ended(self, outcome: Outcome, note: str) -> None: ...
+
+
+class Runner:
+    """Runs cases and records what becomes of them: exactly one outcome each."""
+
+    def __init__(self, pool: Pool, store: RunWriter, listener: Listener) -> None:
+        self.pool = pool
+        self.referee = Referee(pool)
+        self._store = store
+        self._listener = listener
+        self.outcomes: list[Outcome] = []
+
+    @contextmanager
+    def case(self, case: Case, *, reproduce: str) -> Iterator[Attempt]:
+        """Whatever happens inside becomes the case's outcome. Raises Ended unless it is `ok`."""
+        start = clock.now()
+        attempt = Attempt(case, self, self._store, self._listener)
+        status, reason = "ok", ""
+        try:
+            yield attempt
+        except WorkerFailure as failure:
+            status, reason = failure.status, failure.reason
+            if status == "timeout":
+                limit = self.pool.settings.case_timeout
+                reason = f"not done after {limit:g} s, in phase {attempt.now!r}: {reason}"
+        except KeyboardInterrupt:
+            status, reason = "interrupted", f"stopped by the user in phase {attempt.now!r}"
+            raise
+        except Exception as error:
+            status = "failed"
+            reason = f"in Assay itself, phase {attempt.now!r}: {type(error).__name__}: {error}"
+            raise
+        finally:
+            outcome = Outcome(case, status, reason, clock.now() - start, reproduce)
+            self._store.append(outcome)
+            self.outcomes.append(outcome)
+            self._listener.ended(outcome, attempt.note)
+        if status != "ok":
+            raise Ended(outcome)
+
+    def conformance_of(self, case: Case) -> Outcome | None:
+        """A conformance outcome of this run that forbids to measure `case`, if there is one."""
+        for outcome in self.outcomes:
+            other = outcome.case
+            same = (other.mode, other.model, other.adapter, other.device) == (
+                case.mode,
+                case.model,
+                case.adapter,
+                case.device,
+            )
+            wrong = outcome.status not in ("ok", "unsupported")
+            if same and wrong and other.suite == "conformance":
+                return outcome
+        return None
+
+
+class Attempt:
+    """One case while it runs. Its methods are the phases; each raises WorkerFailure."""
+
+    def __init__(self, case: Case, runner: Runner, store: RunWriter, listener: Listener) -> None:
+        self.case = case
+        self.now = "start"
+        self.note = ""  # what a watcher should know about the result
+        self._runner = runner
+        self._pool = runner.pool
+        self._store = store
+        self._listener = listener
+        self._deadline = clock.now() + runner.pool.settings.case_timeout
+        self._process = 0
+        self._flags: tuple[str, ...] = ()
+        self._inputs = str(self._pool.inputs(case.model, case.size, case.batch))
+
+    # -- right? ------------------------------------------------------------------------------
+
+    def require_conformance(self) -> None:
+        """Ends the case when its smaller sibling was found wrong in this run."""
+        outcome = self._runner.conformance_of(self.case)
+        if outcome is not None:
+            reason = f"not measured, because {outcome.case.key} is {outcome.status}"
+            raise WorkerFailure(outcome.status, reason)
+
+    def agree(self) -> None:
+        """Runs the case in a judging worker and judges its tensors."""
+        self._phase("agree")
+        self._judge(self._runner.referee.tensors(self.case, self._left()))
+
+    def agree_in_place(self, client: Client) -> None:
+        """Judges the very program that is about to be timed."""
+        self._phase("agree")
+        tensors = agree(self._pool, client.request, timeout=self._left())
+        self._judge(tensors)
+
+    def prepare_reference(self) -> None:
+        """Computes the reference now, before a worker is timed. Its time is not this case's."""
+        self._phase("reference")
+        oracle = self._runner.referee.oracle(self.case)
+        oracle.consensus()
+        self._deadline = clock.now() + self._pool.settings.case_timeout
+
+    def _judge(self, tensors: dict[str, Any]) -> None:
+        judgements, problem = self._runner.referee.judge(self.case, tensors)
+        for row in judgements:
+            self._store.append(_record(self.case, row))
+        worst = judge.worst(judgements)
+        bad = [row for row in judgements if row.verdict == "divergent"]
+        if bad and worst is not None:
+            raise WorkerFailure("divergent", _divergence(worst, bad, judgements))
+        if problem:
+            raise WorkerFailure("mistrusted", problem)
+        unjudged = [row for row in judgements if row.verdict == "mistrusted"]
+        if unjudged:
+            first = unjudged[0]
+            what = f"{len(unjudged)} tensors, first {first.quantity} {first.tensor}"
+            raise WorkerFailure("mistrusted", f"{what}: {first.reason}")
+        if worst is not None:
+            self.note = f"{worst.verdict}, worst {worst.quantity} {worst.tensor} {worst.error:.1e}"
+
+    # -- how fast, how long until ready? --------------------------------------------------------
+
+    def start(self, *, fresh: bool) -> Client:
+        """A timing worker, a `fresh` one or the adapter's last, that has built the case and made
+        its first call."""
+        self._phase("build")
+        client = self._pool.client(self.case.adapter, "time", fresh=fresh)
+        built = client.request(
+            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
+        )
+        if built["untimed"]:
+            raise WorkerFailure("unsupported", built["untimed"])
+        self._phase("first call")
+        first = client.request("first_call", timeout=self._left())
+        self._measured("import_time", [client.hello["import_time"]])
+        self._measured("build_time", [built["build_time"]])
+        self._measured("first_call_time", [first["first_call_time"]])
+        return client
+
+    def warm_up(self, client: Client) -> int:
+        """Steps until steady. Returns the number of steps in a block."""
+        self._phase("warm up")
+        warm = client.request("warm_up", timeout=self._left())
+        self._flags = () if warm["steady"] else ("not_steady",)
+        return warm["steps_per_block"]
+
+    def block(self, client: Client, steps: int) -> dict[str, Any]:
+        """One timed block: {"seconds", "cpu_seconds", "minor_faults"}."""
+        return client.request("block", timeout=self._left(), steps=steps)
+
+    def record_rounds(self, blocks: list[dict[str, Any]], steps: int) -> None:
+        """Records step time and throughput of one process's rounds."""
+        seconds = [block["seconds"] / steps for block in blocks]
+        faults = {round(block["minor_faults"] / steps) for block in blocks}
+        if max(faults) > 0 and len(faults) > 1:
+            self._flags += ("allocator_bound",)
+        self._measured("step_time", seconds, steps=steps)
+        self._measured("throughput", [self.case.batch / s for s in seconds], steps=steps)
+        self._process += 1
+        self.note = f"{sorted(seconds)[len(seconds) // 2] * 1e3:.3g} ms a step; {self.note}"
+
+    # -- how much memory? -------------------------------------------------------------------------
+
+    def remember(self) -> None:
+        """Measures memory in a fresh process of its own."""
+        self._phase("memory")
+        client = self._pool.client(self.case.adapter, "remember", fresh=True)
+        spec = self._pool.spec(self.case)
+        found = client.request("remember", timeout=self._left(), spec=spec, inputs=self._inputs)
+        self._pool.close(self.case.adapter, "remember")
+        for metric, value in found.items():
+            self._measured(metric, [float(value)])
+
+    # -- what was really run? ----------------------------------------------------------------------
+
+    def prove(self, client: Client) -> None:
+        """Records the effective configuration."""
+        self._phase("facts")
+        facts = client.request("facts", timeout=self._left())
+        self._store.append(Facts(self.case, {**facts, "versions": client.hello["versions"]}))
+
+    def ratio(self, values: list[float], steps: int) -> None:
+        """Records paired rounds against a native control."""
+        self._measured("control_ratio", values, steps=steps)
+        self.note = f"{sorted(values)[len(values) // 2]:.3f} of the control's step time"
+
+    # ------------------------------------------------------------------------------------------
+
+    def _measured(self, metric: str, values: list[float], *, steps: int = 1) -> None:
+        self._store.append(
+            Measurement(
+                self.case,
+                metric,
+                METRICS[metric][0],
+                tuple(values),
+                steps_per_round=steps,
+                process=self._process,
+                flags=self._flags,
+            )
+        )
+
+    def _phase(self, phase: str) -> None:
+        self.now = phase
+        self._listener.phase(self.case, phase)
+        self._runner.referee.announce = lambda part: self._listener.phase(self.case, part)
+
+    def _left(self) -> float:
+        """Seconds until the case's time is over; never quite 0, so that a request is made."""
+        return max(0.001, self._deadline - clock.now())
+
+
+def _record(case: Case, row: Judgement) -> Agreement:
+    return Agreement(
+        case,
+        row.quantity,
+        row.tensor,
+        row.error,
+        row.floor,
+        row.ratio,
+        row.verdict,
+        row.reference,
+        row.reason,
+    )
+
+
+def _divergence(worst: Judgement, bad: list[Judgement], rows: list[Judgement]) -> str:
+    """What is, what should be, and where."""
+    if worst.ratio is None:
+        bound = f"but should be at most {judge.IDENTITY:.0e}"
+    else:
+        allowed = f"{judge.PRECISION_EQUAL:g} times"
+        bound = f"{worst.ratio:.1f} times the noise floor, but should be at most {allowed}"
+    return (
+        f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}; reference: "
+        f"{worst.reference}; {len(bad)} of {len(rows)} comparisons diverge"
+    )

@@ -1,0 +1,185 @@
+"""Verdicts per tensor. The protocol and its experiments: docs/numerics.md.
+
+In float64 an adapter has to be *identical*: normwise error at most IDENTITY against every
+reference. In a lower precision its error is compared with the noise floor that rounding in that
+precision makes in this very case (`numerics.floor`): ratio = error / floor.
+
+The bound on the ratio is provisional. It is the geometric mean of the largest honest ratio and
+the smallest of a live fault in the experiment that docs/numerics.md describes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from numerics import reference as by_numpy
+from numerics.errors import normwise, unusable
+from numerics.reference import NumpyReference
+
+Tensors = Mapping[str, np.ndarray]
+
+IDENTITY = 1e-10
+ROUNDING_EQUAL = 4.0
+PRECISION_EQUAL = 20.0
+#: A float64 reference whose own relative rounding noise is above this has no digits to compare.
+NULL = 0.1
+
+#: precision -> significand bits; the unit roundoff is 2^-bits.
+BITS = {"fp64": 53, "fp32": 24}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one tensor against one reference."""
+
+    quantity: str
+    tensor: str
+    error: float
+    floor: float | None
+    ratio: float | None
+    verdict: str
+    reference: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a case is judged against.
+
+    tensors     the consensus in float64
+    name        where it comes from, for people
+    floors      tensor -> relative noise floor at 24 bits; the floor of b bits is 2^(24 - b) of it
+    """
+
+    tensors: Tensors
+    name: str
+    floors: Mapping[str, float]
+
+    def floor(self, tensor: str, precision: str) -> float:
+        """Never below one unit roundoff."""
+        unit = 2.0 ** -BITS[precision]
+        return max(self.floors.get(tensor, 0.0) * 2.0 ** (24 - BITS[precision]), unit)
+
+    def is_null(self, tensor: str, precision: str) -> bool:
+        """Whether the reference is nothing but rounding noise (an attention's key bias)."""
+        return tensor in self.floors and self.floor(tensor, precision) >= NULL
+
+
+def identity(tensors: Tensors, reference: Reference) -> list[Judgement]:
+    """Judges float64 tensors against a consensus."""
+    return [_identical(name, value, reference) for name, value in tensors.items()]
+
+
+def _identical(name: str, value: np.ndarray, reference: Reference) -> Judgement:
+    quantity, tensor = split(name)
+    if name not in reference.tensors:
+        return _mistrusted(name, reference.name, "no reference has this tensor")
+    problem = unusable(reference.tensors[name])
+    if problem:
+        return _mistrusted(name, reference.name, problem)
+    error = normwise(value, reference.tensors[name])
+    if error > IDENTITY and _follows_null(name, reference) and np.isfinite(value).all():
+        reason = "the reference is rounding noise; outputs are compared instead"
+        return Judgement(
+            quantity, tensor, error, None, None, "null-gradient", reference.name, reason
+        )
+    verdict = "identical" if error <= IDENTITY else "divergent"
+    return Judgement(quantity, tensor, error, None, None, verdict, reference.name)
+
+
+def _follows_null(name: str, reference: Reference) -> bool:
+    """A null gradient makes the updates of its parameter noise as well."""
+    tensor = split(name)[1]
+    return reference.is_null(name, "fp64") or reference.is_null(f"gradient:{tensor}", "fp64")
+
+
+def against_numpy(
+    tensors: Tensors, reference: NumpyReference, params: Tensors, recipe: str, floors: Mapping
+) -> list[Judgement]:
+    """Judges float64 tensors against what NumPy alone can say."""
+    known = dict(reference.tensors)
+    judged = [name for name in tensors if name in known]
+    found = identity({n: tensors[n] for n in judged}, Reference(known, "numpy", {}))
+    null = Reference({}, "numpy", floors)
+    for name, slope in reference.slopes.items():
+        if null.is_null(f"gradient:{name}", "fp64"):
+            continue
+        error = by_numpy.slope_error(tensors[f"gradient:{name}"], name, slope)
+        verdict = "identical" if error <= IDENTITY else "divergent"
+        source = "numpy complex step"
+        found.append(Judgement("gradient", name, error, None, None, verdict, source))
+    if reference.slopes:
+        updates = by_numpy.update_from(recipe, params, tensors)
+        formula = Reference(updates, "numpy formula on its own gradient", floors)
+        found += identity({name: tensors[name] for name in updates}, formula)
+    return found
+
+
+def unreferenced(tensors: Tensors, rows: Iterable[Judgement]) -> list[Judgement]:
+    """A row for each tensor that no row of `rows` judges, where no second framework is there to
+    compare with."""
+    judged = {(row.quantity, row.tensor) for row in rows}
+    reason = "no second framework that trains in float64 is installed to compare with"
+    return [
+        Judgement(*split(name), 0.0, None, None, "unreferenced", "none", reason)
+        for name in tensors
+        if split(name) not in judged
+    ]
+
+
+def precision(tensors: Tensors, reference: Reference, name: str) -> list[Judgement]:
+    """Judges tensors of precision `name` by the ratio of their error to the noise floor."""
+    return [_by_ratio(key, value, reference, name) for key, value in tensors.items()]
+
+
+def _by_ratio(name: str, value: np.ndarray, reference: Reference, prec: str) -> Judgement:
+    quantity, tensor = split(name)
+    problem = "no reference has this tensor"
+    if name in reference.tensors:
+        problem = unusable(reference.tensors[name]) or ""
+    if problem:
+        return _mistrusted(name, reference.name, problem)
+    error = normwise(value, reference.tensors[name])
+    floor = reference.floor(name, prec)
+    ratio = error / floor
+    null = reference.is_null(name, prec) or reference.is_null(f"gradient:{tensor}", prec)
+    if null and math.isfinite(error):
+        reason = "the reference is below the noise of this precision; outputs are compared instead"
+        return Judgement(
+            quantity, tensor, error, floor, ratio, "null-gradient", reference.name, reason
+        )
+    return Judgement(quantity, tensor, error, floor, ratio, verdict_of(ratio), reference.name)
+
+
+def verdict_of(ratio: float) -> str:
+    """The verdict that a ratio of error to noise floor stands for."""
+    if ratio == 0:
+        return "bitwise"
+    if ratio <= ROUNDING_EQUAL:
+        return "rounding-equal"
+    return "precision-equal" if ratio <= PRECISION_EQUAL else "divergent"
+
+
+def worst(judgements: Iterable[Judgement]) -> Judgement | None:
+    """The judgement to show first: divergent, then mistrusted, then by ratio or error."""
+    order = {"divergent": 3, "mistrusted": 2, "null-gradient": 0, "unreferenced": 0}
+    return max(
+        judgements,
+        key=lambda j: (order.get(j.verdict, 1), j.ratio if j.ratio is not None else j.error),
+        default=None,
+    )
+
+
+def split(name: str) -> tuple[str, str]:
+    """`gradient:fc1/w` -> ("gradient", "fc1/w"); a name without a colon is its own tensor."""
+    quantity, _, tensor = name.partition(":")
+    return quantity, tensor or quantity
+
+
+def _mistrusted(name: str, reference: str, reason: str) -> Judgement:
+    quantity, tensor = split(name)
+    return Judgement(quantity, tensor, math.inf, None, None, "mistrusted", reference, reason)

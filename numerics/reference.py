@@ -1,0 +1,80 @@
+"""What NumPy alone can say about a case: the forward pass, slopes of the loss, the first update.
+
+No framework and no automatic differentiation is involved. A slope is the derivative of the loss
+along one random direction per parameter, by the complex step (Squire and Trapp 1998):
+Im L(p + i h v) / h with h = 1e-30, exact to rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapters import model as models
+from adapters.numpy_reference import NumpyOps
+from adapters.training import RECIPES, first_update
+
+Tensors = Mapping[str, np.ndarray]
+STEP = 1e-30
+
+
+@dataclass(frozen=True)
+class NumpyReference:
+    """`tensors` are those of `harness.worker.agree` that NumPy can compute; `slopes` the
+    derivative of the loss along `direction(name, shape)` for each parameter."""
+
+    tensors: Tensors
+    slopes: Mapping[str, float]
+
+
+def compute(
+    model: str, size: str, mode: str, params: Tensors, buffers: Tensors, batch: Tensors
+) -> NumpyReference:
+    """The reference of one case, in float64."""
+    network, ops = models.get(model), NumpyOps()
+    config = network.sizes[size]
+    train = mode == "train"
+
+    def forward(p: Tensors) -> tuple[np.ndarray, Tensors]:
+        return network.forward(ops, {**buffers, **p}, batch["x"], config=config, train=train)
+
+    output, new_buffers = forward(params)
+    if not train:
+        return NumpyReference({"output": output}, {})
+    loss = np.asarray(ops.cross_entropy(output, batch["y"]))
+    tensors = {"output": output, "loss": loss, "loss@1": loss}
+    tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}
+    slopes = {}
+    for name, value in params.items():
+        moved = {**params, name: value + 1j * STEP * direction(name, value.shape)}
+        slopes[name] = float(np.imag(ops.cross_entropy(forward(moved)[0], batch["y"])) / STEP)
+    return NumpyReference(tensors, slopes)
+
+
+def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A random direction that depends on the name and shape alone."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def slope_error(gradient: np.ndarray, name: str, slope: float) -> float:
+    """|<g, v> - slope| relative to ||g||, which is the size that <g, v> has for a random v
+    with independent standard normal entries."""
+    projected = float(np.sum(gradient.astype(np.float64) * direction(name, gradient.shape)))
+    norm = float(np.linalg.norm(gradient.astype(np.float64)))
+    if not math.isfinite(projected):
+        return math.inf
+    if norm == 0:
+        return 0.0 if slope == 0 else math.inf
+    return abs(projected - slope) / norm
+
+
+def update_from(recipe: str, params: Tensors, tensors: Tensors) -> dict[str, np.ndarray]:
+    """`update@1:` tensors that the recipe's formula gives for the gradients in `tensors`."""
+    gradients = {name: tensors[f"gradient:{name}"].astype(np.float64) for name in params}
+    updates = first_update(RECIPES[recipe], params, gradients)
+    return {f"update@1:{name}": value for name, value in updates.items()}

@@ -1,0 +1,183 @@
+"""The append-only store: a run is a folder with `records.jsonl` and `environment.json`.
+
+Every record is written and flushed on its own, so whatever stops a run, what was measured
+before is there. Reading skips what cannot be read and says so; it never guesses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.records import (
+    Agreement,
+    Case,
+    Facts,
+    Measurement,
+    Outcome,
+    Record,
+    RecordError,
+    decode,
+    encode,
+)
+
+RECORDS = "records.jsonl"
+ENVIRONMENT = "environment.json"
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+class StoreError(Exception):
+    """The store cannot be written or read. The text says what to do."""
+
+
+class RunWriter:
+    """Appends the records of one run. Raises StoreError when the folder cannot be written."""
+
+    def __init__(self, root: Path, run_id: str, environment: Mapping[str, Any]) -> None:
+        self.folder = root / run_id
+        self.run_id = run_id
+        self._outcomes: set[Case] = set()
+        try:
+            self.folder.mkdir(parents=True)
+            text = json.dumps(environment, indent=1, sort_keys=True, default=str)
+            (self.folder / ENVIRONMENT).write_text(text + "\n", encoding="utf-8")
+            self._file = (self.folder / RECORDS).open("xb", buffering=0)
+        except FileExistsError:
+            raise StoreError(
+                f"run {run_id!r} already exists in {root}: a run is never written twice"
+            ) from None
+        except OSError as error:
+            raise StoreError(_cannot("create the run's folder", self.folder, error)) from None
+
+    def append(self, record: Record) -> None:
+        """Writes one record; it is in the file when this returns."""
+        if isinstance(record, Outcome):
+            if record.case in self._outcomes:
+                raise StoreError(
+                    f"{record.case.key} has an outcome already; a case has exactly one"
+                )
+            self._outcomes.add(record.case)
+        line = (encode(record) + "\n").encode()
+        try:
+            while line:  # an unbuffered write may take only a part, on a disk that is nearly full
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise StoreError(_cannot("append to", self.folder / RECORDS, error)) from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run as read. `problems` are readable sentences about what could not be read."""
+
+    run_id: str
+    folder: Path
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...]
+    problems: tuple[str, ...] = field(default=())
+
+    def _of(self, kind: type) -> Iterator[Any]:
+        return (record for record in self.records if isinstance(record, kind))
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return list(self._of(Outcome))
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        return list(self._of(Measurement))
+
+    @property
+    def agreements(self) -> list[Agreement]:
+        return list(self._of(Agreement))
+
+    @property
+    def facts(self) -> list[Facts]:
+        return list(self._of(Facts))
+
+
+def read(folder: Path) -> Run:
+    """Reads the run in `folder`. Raises StoreError when there is no run; everything less than
+    that (a truncated line, another schema, a second outcome) becomes a problem."""
+    path = folder / RECORDS
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise StoreError(
+            f"{folder} holds no run: {RECORDS} cannot be read ({_why(error)}); "
+            "`python -m results list` shows the stored runs"
+        ) from None
+    problems: list[str] = []
+    records: list[Record] = []
+    seen: set[Case] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = decode(line.decode())
+            if isinstance(record, Outcome):
+                if record.case in seen:
+                    raise RecordError(f"a second outcome of {record.case.key}; the first counts")
+                seen.add(record.case)
+            records.append(record)
+        except (RecordError, UnicodeDecodeError) as error:
+            cut = " (cut off: the run was stopped while it wrote this line)"
+            last = number == len(lines)
+            problems.append(f"{RECORDS}:{number} was skipped: {error}{cut if last else ''}")
+    environment = _environment(folder, problems)
+    return Run(folder.resolve().name, folder, environment, tuple(records), tuple(problems))
+
+
+def _environment(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    try:
+        environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        if isinstance(environment, dict):
+            return environment
+        problems.append(f"{ENVIRONMENT} is not a JSON object")
+    except (OSError, ValueError) as error:
+        problems.append(f"{ENVIRONMENT} cannot be read: {error}")
+    return {}
+
+
+def find(root: Path, name: str) -> Path:
+    """The folder of a run given as a path, a run id, a unique beginning of one, or `latest`."""
+    if (Path(name) / RECORDS).is_file():
+        return Path(name)
+    runs = run_folders(root)
+    if name == "latest" and runs:
+        return runs[-1]
+    exact = [run for run in runs if run.name == name]
+    matching = exact or [run for run in runs if name and run.name.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    known = ", ".join(run.name for run in runs[-5:]) or "none"
+    problem = f"{len(matching)} runs begin with" if matching else "there is no run"
+    raise StoreError(f"{problem} {name!r} in {root}; the newest are: {known}")
+
+
+def run_folders(root: Path) -> list[Path]:
+    """The folders of all runs below `root`, oldest first (run ids begin with the date)."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        (p for p in root.iterdir() if _RUN_ID.match(p.name) and (p / RECORDS).is_file()),
+        key=lambda p: p.name,
+    )
+
+
+def _cannot(what: str, path: Path, error: OSError) -> str:
+    return (
+        f"cannot {what} {path}: {_why(error)}. Free some space or choose another folder with "
+        "--results DIR. Everything recorded before is kept."
+    )
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or os.strerror(error.errno or 0)

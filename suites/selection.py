@@ -1,0 +1,77 @@
+"""Which cases a suite runs: its plan, narrowed by what the user asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from adapters import model as models
+from adapters.registry import Registry, choose
+from results.records import DEVICES, Case
+
+PRECISIONS = ("fp64", "fp32")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a test module wants to run: every combination. `recipes` empty stands for each
+    model's own, `models` empty for all."""
+
+    suite: str
+    modes: tuple[str, ...]
+    precisions: tuple[str, ...]
+    size: str
+    recipes: tuple[str, ...] = ("",)
+    models: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for; empty means everything. Raises UnknownName when made."""
+
+    registry: Registry
+    adapters: Sequence[str] = ()
+    models: Sequence[str] = ()
+    precisions: Sequence[str] = ()
+    device: str = "cpu"
+    sizes: Mapping[str, str] = ()  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.registry.select(self.adapters)
+        choose("model", self.models, models.names())
+        choose("precision", self.precisions, PRECISIONS)
+        choose("device", [self.device], DEVICES)
+
+    def cases(self, plan: Plan) -> list[Case]:
+        """The cases of `plan` that the user wants, adapters innermost, so that a comparison is
+        complete as early as possible."""
+        size = dict(self.sizes).get(plan.suite, plan.size)
+        return [
+            Case(
+                suite=plan.suite,
+                mode=mode,
+                model=model,
+                size=size,
+                adapter=adapter,
+                device=self.device,
+                precision=precision,
+                batch=models.get(model).batch[size],
+                recipe=recipe,
+            )
+            for model in self._models(plan, size)
+            for recipe in plan.recipes
+            for mode in plan.modes
+            for precision in plan.precisions
+            if not self.precisions or precision in self.precisions
+            for adapter in self._adapters(plan)
+        ]
+
+    def _models(self, plan: Plan, size: str) -> list[str]:
+        known = [name for name in models.names() if not plan.models or name in plan.models]
+        wanted = [name for name in known if not self.models or name in self.models]
+        return [name for name in wanted if size in models.get(name).sizes]
+
+    def _adapters(self, plan: Plan) -> list[str]:
+        known = plan.adapters or self.registry.select(self.adapters)
+        return [name for name in known if not self.adapters or name in self.adapters]
