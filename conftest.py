@@ -101,9 +101,11 @@ class Session:
                 models=option.models,
                 precisions=option.precisions,
                 device=option.device,
-                sizes={"performance": option.size},
+                sizes={"performance": option.size, "controls": option.size},
             )
             self._pythons = _interpreters(option.python, self.registry)
+            for name in ("threads", "case_timeout", "memory_limit"):
+                _positive(name, getattr(option, name))
         except UnknownName as error:
             raise pytest.UsageError(str(error)) from None
         # the terminal as it is now, before pytest captures what tests print
@@ -131,7 +133,7 @@ class Session:
         self._scratch = tempfile.TemporaryDirectory(prefix="assay-", ignore_cleanup_errors=True)
         self.pool = Pool(
             Settings(
-                modules=self.registry.modules,
+                registry=self.registry,
                 python=sys.executable,
                 scratch=Path(self._scratch.name),
                 threads=threads,
@@ -168,6 +170,11 @@ class Session:
 SESSION = pytest.StashKey[Session]()
 
 
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise UnknownName(f"--{name.replace('_', '-')} is {value:g}, but should be above 0")
+
+
 def _interpreters(options: list[str], registry: Registry) -> dict[str, str]:
     found = {}
     for text in options:
@@ -186,6 +193,8 @@ def _interpreters(options: list[str], registry: Registry) -> dict[str, str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if not metafunc.definition.nodeid.startswith("suites/"):
+        return
     session = metafunc.config.stash[SESSION]
     if "case" in metafunc.fixturenames:
         cases = session.selection.cases(metafunc.module.PLAN)
@@ -195,10 +204,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    measured = [item for item in items if item.nodeid.startswith("suites/performance/")]
-    if measured and not config.option.benchmark:
-        config.hook.pytest_deselected(items=measured)
-        items[:] = [item for item in items if item not in measured]
+    left_out = [
+        item
+        for item in items
+        if (item.nodeid.startswith("suites/performance/") and not config.option.benchmark)
+        or "NOTSET" in item.name  # a test for which the selection holds no case
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     config.stash[SESSION].cases = sum("case" in getattr(i, "fixturenames", ()) for i in items)
 
 
@@ -239,6 +253,8 @@ def run(
                 yield attempt
         except Ended as ended:
             _end_test(ended.outcome)
+        except StoreError as error:  # nothing more can be kept
+            pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
 
     return running
 
@@ -291,11 +307,6 @@ def pytest_report_teststatus(
             report.outcome.upper(),
         )
     return None
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.failed and isinstance(report.longrepr, str) and "StoreError" in report.longrepr:
-        pytest.exit(report.longrepr)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -17,6 +17,9 @@ BUILT_IN = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "on
 #: One adapter of each framework that trains in float64: their consensus is the oracle.
 ORACLE = ("torch_eager", "jax_jit", "tf_graph")
 
+#: Adapter -> the adapter that runs its native control (`adapters.controls`).
+CONTROLS = {"torch_eager": "torch_native"}
+
 
 class UnknownName(ValueError):
     """A name that nothing has. The text lists the valid names and the nearest match."""
@@ -35,6 +38,10 @@ class Registry:
         modules |= {point.name: point.value for point in entry_points(group="assay.adapters")}
         modules |= {path.rpartition(".")[2]: path for path in extra_modules}
         return cls(modules)
+
+    def module(self, name: str) -> str:
+        """The module of an adapter or of a control."""
+        return self.modules.get(name) or f"adapters.controls.{name}"
 
     def select(self, wanted: Sequence[str]) -> list[str]:
         """The adapters called `wanted`, or all. Raises UnknownName."""

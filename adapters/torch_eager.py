@@ -113,7 +113,7 @@ def _store(name: str, value: np.ndarray, like: dict[str, Any]) -> torch.Tensor:
     """`value` on the device under its own shape; a weight lies in memory with its output axis
     first, as F.linear and channels_last convolutions want it."""
     tensor = torch.tensor(value, **like)
-    if name.endswith("/w") and tensor.ndim >= 2:
+    if name.endswith("/w") and tensor.ndim > 2:
         return tensor.movedim(-1, 0).contiguous().movedim(0, -1)
     return tensor
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from adapters import model as models
 from adapters.base import Noise, Spec
+from adapters.registry import Registry
 from harness.client import (
     PINNED_MALLOC,
     RETURNING_MALLOC,
@@ -32,10 +33,10 @@ MALLOC = {"judge": PINNED_MALLOC, "time": PINNED_MALLOC, "remember": RETURNING_M
 
 @dataclass(frozen=True)
 class Settings:
-    """How workers are run. `modules` maps adapter names to dotted modules, `pythons` to
-    interpreters other than `python`. `memory_limit` is in bytes, `case_timeout` in seconds."""
+    """How workers are run. `pythons` maps adapters to interpreters other than `python`.
+    `memory_limit` is in bytes, `case_timeout` in seconds."""
 
-    modules: Mapping[str, str]
+    registry: Registry
     python: str
     scratch: Path
     threads: int
@@ -133,7 +134,7 @@ class Pool:
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         }
         return Client(
-            settings.modules[adapter],
+            settings.registry.module(adapter),
             python=settings.pythons.get(adapter, settings.python),
             environment=environment,
             log=settings.scratch / f"worker-{number}-{adapter}-{purpose}.log",

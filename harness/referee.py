@@ -4,13 +4,15 @@ disturbed runs for the noise floor, and NumPy's own reference."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import numpy as np
 
 from adapters import model as models
 from adapters.base import Noise
+from adapters.noise import NoisyOps
+from adapters.numpy_reference import NumpyOps
 from adapters.registry import ORACLE
 from harness.client import WorkerFailure
 from harness.pool import Pool
@@ -21,8 +23,9 @@ from numerics.oracle import Consensus, consensus
 from results.records import Case
 
 STEPS = (1, 10)  # after which updates and buffers are judged
+NUMPY = "numpy"  # the oracle's member that needs no framework
 
-Tensors = dict[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
 
 
 class Referee:
@@ -74,7 +77,7 @@ class Oracle:
         self._referee = referee
         self._case = dataclasses.replace(case, device="cpu", precision="fp64")
         inputs = load_tensors(pool.inputs(case.model, case.size, case.batch))
-        parts: dict[str, Tensors] = {"parameter": {}, "buffer": {}, "batch": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "batch": {}}
         for name, value in inputs.items():
             part, _, tensor = name.partition(":")
             parts[part][tensor] = value
@@ -88,10 +91,13 @@ class Oracle:
 
     @cached_property
     def members(self) -> dict[str, Tensors]:
-        """Adapter -> its float64 tensors, for every member that is installed and answers."""
-        found = {}
+        """Member -> its float64 tensors: every adapter of ORACLE that is installed and answers,
+        and NumPy where it can compute all of them."""
+        found: dict[str, Tensors] = {}
+        if self._case.mode == "infer":
+            found[NUMPY] = self.numpy.tensors
         for adapter in ORACLE:
-            if adapter not in self._pool.settings.modules:
+            if adapter not in self._pool.settings.registry.modules:
                 continue
             self._referee.announce(f"reference: {adapter}")
             try:
@@ -109,17 +115,20 @@ class Oracle:
         """Relative noise floors at 24 bits, measured with the first member that there is."""
         for adapter, clean in self.members.items():
             self._referee.announce(f"noise floor: {adapter}")
-            noisy = [
-                run(
-                    self._pool,
-                    self.member_case(adapter),
-                    timeout=self._pool.settings.case_timeout,
-                    noise=Noise(floor.BITS, seed),
-                )
-                for seed in range(floor.RUNS)
-            ]
+            noisy = [self._disturbed(adapter, seed) for seed in range(floor.RUNS)]
             return floor.measure(clean, noisy, self.params)
         return {}
+
+    def _disturbed(self, member: str, seed: int) -> Tensors:
+        case, noise = self._case, Noise(floor.BITS, seed)
+        if member == NUMPY:
+            ops = NoisyOps(NumpyOps(), bits=noise.bits, seed=noise.seed)
+            x = self._batch["x"]
+            return reference.forward_pass(
+                case.model, case.size, self.params, self._buffers, x, ops=ops
+            )
+        limit = self._pool.settings.case_timeout
+        return run(self._pool, self.member_case(member), timeout=limit, noise=noise)
 
     @cached_property
     def numpy(self) -> reference.NumpyReference:

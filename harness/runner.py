@@ -9,11 +9,10 @@ from typing import Any, Protocol
 from harness import clock
 from harness.client import Client, WorkerFailure
 from harness.pool import Pool
-from harness.referee import Referee, agree
+from harness.referee import Referee, Tensors, agree
 from numerics import judge
 from numerics.judge import Judgement
-from results.records import METRICS, Agreement, Case, Facts, Measurement, Outcome
-from results.store import RunWriter
+from results.records import METRICS, Agreement, Case, Facts, Measurement, Outcome, Record
 
 ROUNDS = 16
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
@@ -27,6 +26,12 @@ class Ended(Exception):
         self.outcome = outcome
 
 
+class Sink(Protocol):
+    """Keeps records; `results.store.RunWriter` is one."""
+
+    def append(self, record: Record) -> None: ...
+
+
 class Listener(Protocol):
     """Is told what happens, for people to watch."""
 
@@ -38,7 +43,7 @@ class Listener(Protocol):
 class Runner:
     """Runs cases and records what becomes of them: exactly one outcome each."""
 
-    def __init__(self, pool: Pool, store: RunWriter, listener: Listener) -> None:
+    def __init__(self, pool: Pool, store: Sink, listener: Listener) -> None:
         self.pool = pool
         self.referee = Referee(pool)
         self._store = store
@@ -58,6 +63,9 @@ class Runner:
             if status == "timeout":
                 limit = self.pool.settings.case_timeout
                 reason = f"not done after {limit:g} s, in phase {attempt.now!r}: {reason}"
+        except OSError as error:  # a temporary file that cannot be written, say
+            where = f": {error.filename}" if error.filename else ""
+            status, reason = "failed", f"{error.strerror or error}{where}"
         except KeyboardInterrupt:
             status, reason = "interrupted", f"stopped by the user in phase {attempt.now!r}"
             raise
@@ -92,7 +100,7 @@ class Runner:
 class Attempt:
     """One case while it runs. Its methods are the phases; each raises WorkerFailure."""
 
-    def __init__(self, case: Case, runner: Runner, store: RunWriter, listener: Listener) -> None:
+    def __init__(self, case: Case, runner: Runner, store: Sink, listener: Listener) -> None:
         self.case = case
         self.now = "start"
         self.note = ""  # what a watcher should know about the result
@@ -103,7 +111,10 @@ class Attempt:
         self._deadline = clock.now() + runner.pool.settings.case_timeout
         self._process = 0
         self._flags: tuple[str, ...] = ()
-        self._inputs = str(self._pool.inputs(case.model, case.size, case.batch))
+
+    @property
+    def _inputs(self) -> str:
+        return str(self._pool.inputs(self.case.model, self.case.size, self.case.batch))
 
     # -- right? ------------------------------------------------------------------------------
 
@@ -132,14 +143,14 @@ class Attempt:
         oracle.consensus()
         self._deadline = clock.now() + self._pool.settings.case_timeout
 
-    def _judge(self, tensors: dict[str, Any]) -> None:
+    def _judge(self, tensors: Tensors) -> None:
         judgements, problem = self._runner.referee.judge(self.case, tensors)
         for row in judgements:
             self._store.append(_record(self.case, row))
         worst = judge.worst(judgements)
         bad = [row for row in judgements if row.verdict == "divergent"]
-        if bad and worst is not None:
-            raise WorkerFailure("divergent", _divergence(worst, bad, judgements))
+        if bad:
+            raise WorkerFailure("divergent", _divergence(bad, judgements))
         if problem:
             raise WorkerFailure("mistrusted", problem)
         unjudged = [row for row in judgements if row.verdict == "mistrusted"]
@@ -211,8 +222,22 @@ class Attempt:
         facts = client.request("facts", timeout=self._left())
         self._store.append(Facts(self.case, {**facts, "versions": client.hello["versions"]}))
 
-    def ratio(self, values: list[float], steps: int) -> None:
-        """Records paired rounds against a native control."""
+    def start_control(self, control: str) -> Client:
+        """A worker with the case's native control, found right against the same reference."""
+        self._phase("control")
+        client = self._pool.client(control, "time")
+        client.request(
+            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
+        )
+        tensors = agree(self._pool, client.request, timeout=self._left())
+        judgements, _ = self._runner.referee.judge(self.case, tensors)
+        bad = [row for row in judgements if row.verdict == "divergent"]
+        if bad:
+            raise WorkerFailure("divergent", f"native control: {_divergence(bad, judgements)}")
+        return client
+
+    def record_ratio(self, values: list[float], steps: int) -> None:
+        """Records paired rounds against the native control."""
         self._measured("control_ratio", values, steps=steps)
         self.note = f"{sorted(values)[len(values) // 2]:.3f} of the control's step time"
 
@@ -255,8 +280,10 @@ def _record(case: Case, row: Judgement) -> Agreement:
     )
 
 
-def _divergence(worst: Judgement, bad: list[Judgement], rows: list[Judgement]) -> str:
+def _divergence(bad: list[Judgement], rows: list[Judgement]) -> str:
     """What is, what should be, and where."""
+    worst = judge.worst(bad)
+    assert worst is not None
     if worst.ratio is None:
         bound = f"but should be at most {judge.IDENTITY:.0e}"
     else:

@@ -8,7 +8,8 @@ precision that is fine enough for this to hold.
 Updates have a second source. A parameter p is stored with 24 bits after each step, which costs
 up to u |p| per element and step. With errors independent and uniform in [-u |p|, u |p|], n steps
 cost u sqrt(n / 3) ||p||, relative to the update ||p_n - p_0||. For a normalisation's scale, which
-is near 1 and moves by 1e-3 a step, this is a thousand times the noise of its gradient.
+is near 1 and moves by 1e-3 a step, this is a thousand times the noise of its gradient. (Steps that
+are all equal make equal errors, sqrt(n) times as much; AdamW's first steps come close to that.)
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy as np
 
 from adapters import model as models
 from adapters.numpy_reference import NumpyOps
+from adapters.ops import Ops
 from adapters.training import RECIPES, first_update
 
 Tensors = Mapping[str, np.ndarray]
@@ -31,6 +32,15 @@ class NumpyReference:
     slopes: Mapping[str, float]
 
 
+def forward_pass(
+    model: str, size: str, params: Tensors, buffers: Tensors, x: np.ndarray, *, ops: Ops
+) -> Tensors:
+    """The tensors of an inference, computed by `ops` over NumPy arrays."""
+    network = models.get(model)
+    config = network.sizes[size]
+    return {"output": network.forward(ops, {**buffers, **params}, x, config=config, train=False)[0]}
+
+
 def compute(
     model: str, size: str, mode: str, params: Tensors, buffers: Tensors, batch: Tensors
 ) -> NumpyReference:
@@ -42,9 +52,9 @@ def compute(
     def forward(p: Tensors) -> tuple[np.ndarray, Tensors]:
         return network.forward(ops, {**buffers, **p}, batch["x"], config=config, train=train)
 
-    output, new_buffers = forward(params)
     if not train:
-        return NumpyReference({"output": output}, {})
+        return NumpyReference(forward_pass(model, size, params, buffers, batch["x"], ops=ops), {})
+    output, new_buffers = forward(params)
     loss = np.asarray(ops.cross_entropy(output, batch["y"]))
     tensors = {"output": output, "loss": loss, "loss@1": loss}
     tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}

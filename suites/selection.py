@@ -42,6 +42,8 @@ class Selection:
         choose("model", self.models, models.names())
         choose("precision", self.precisions, PRECISIONS)
         choose("device", [self.device], DEVICES)
+        sizes = sorted({size for name in models.names() for size in models.get(name).sizes})
+        choose("size", list(dict(self.sizes).values()), sizes)
 
     def cases(self, plan: Plan) -> list[Case]:
         """The cases of `plan` that the user wants, adapters innermost, so that a comparison is

@@ -24,10 +24,10 @@ class Config:
 def initial(config, rng):
     d = config.width
     p = {
-        "patch/w": weight(rng, config.patch, config.patch, 1, d),
-        "patch/b": near(rng, 0, d),
         "class_token": near(rng, 0, 1, 1, d),
         "position": near(rng, 0, 1, config.tokens, d),
+        "patch/w": weight(rng, config.patch, config.patch, 1, d),
+        "patch/b": near(rng, 0, d),
     }
     for i in range(config.depth):
         block = f"block{i}"

@@ -22,7 +22,8 @@ def test_step(case, run, benchmark, processes):
             client = attempt.start(fresh=processes > 1)
             if number == 0:
                 attempt.agree_in_place(client)
-            steps, blocks = attempt.warm_up(client), []
+            steps = attempt.warm_up(client)
+            blocks: list[dict[str, float]] = []
 
             def measure(client=client, steps=steps, blocks=blocks):
                 blocks.append(attempt.block(client, steps))

@@ -1,0 +1,33 @@
+"""Fragments that links on a page use. They depend on names alone, so a link to a case survives
+a rebuild, and on nothing that could break out of an attribute."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_./@-]+")
+_LONGEST = 120
+
+
+def anchor(*parts: str) -> str:
+    """`conformance/train/vit/small/jax_jit/cpu/fp32/b8`: the parts joined by slashes. Where that
+    takes away or cuts something, a short hash of the whole keeps different names apart."""
+    whole = "/".join(part for part in parts if part)
+    plain = _UNSAFE.sub("_", whole)[:_LONGEST]
+    if plain == whole:
+        return plain
+    return f"{plain}~{hashlib.sha256(whole.encode('utf-8', 'backslashreplace')).hexdigest()[:10]}"
+
+
+class Anchors:
+    """Hands out anchors of one page. A second case of the same name gets a number."""
+
+    def __init__(self, *, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._used: dict[str, int] = {}
+
+    def take(self, *parts: str) -> str:
+        name = anchor(self._prefix, *parts)
+        count = self._used[name] = self._used.get(name, 0) + 1
+        return name if count == 1 else f"{name}~{count}"

@@ -1,0 +1,76 @@
+"""The pieces that sections are made of: tables as data, and charts with the table that says the
+same in words. Templates turn them into HTML and escape every text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.badges import Badge
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column heading; `number` aligns it to the right, `hint` explains it."""
+
+    name: str
+    number: bool = False
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    name    what the row is about, a link to `anchor`
+    cells   one per further column; empty for a row without figures
+    flags   what makes the row's figures less trustworthy
+    badge   why there are no figures
+    """
+
+    name: str
+    anchor: str
+    cells: tuple[Cell, ...] = ()
+    flags: tuple[str, ...] = ()
+    badge: Badge | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plotly figure: its id on the page, its JSON (escaped for a script element), the height
+    to reserve in pixels, and what it shows."""
+
+    id: str
+    json: str
+    height: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A table and, where there is something to draw, its chart."""
+
+    table: Table
+    chart: Chart | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Exhibits about one model and mode."""
+
+    title: str
+    detail: str
+    anchor: str
+    exhibits: tuple[Exhibit, ...]

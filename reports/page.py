@@ -1,0 +1,163 @@
+"""One self-contained page from stored runs: index.html opens from disk, offline.
+
+A run is prepared (`data`), its sections are made (`conformance`, `performance`), and templates
+turn them into HTML. A site of several pages can call the same sections page by page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from reports import badges, conformance, performance
+from reports.anchors import Anchors
+from reports.data import CaseView, RunData, prepare
+from reports.exhibits import Panel, Table
+from results import atomic, describe, display, store
+from results.store import Run
+
+_FILES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one run contributes to the page; the fields are described where they are made."""
+
+    data: RunData
+    anchor: str
+    ids: Mapping[str, str]
+    header: tuple[tuple[str, str], ...]
+    sentence: str
+    matrices: tuple[conformance.Matrix, ...]
+    speed: tuple[Panel, ...]
+    cold: tuple[Panel, ...]
+    controls: Table | None
+    environment: tuple[tuple[str, str], ...]
+
+    @property
+    def not_ok(self) -> list[CaseView]:
+        """Cases that did not end ok, and those that did although their verdict is bad: the
+        gravest first, what is merely unsupported last."""
+        views = [v for v in self.data.cases if v.status != "ok" or v.badge.tone == "bad"]
+        return sorted(views, key=lambda view: badges.gravity(view.status))
+
+
+def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
+    """Writes `out`/index.html from the runs in these folders and returns its path.
+
+    The same records give the same bytes. Raises StoreError where a folder holds no run or `out`
+    cannot be written; whatever else is wrong with a run is said on the page.
+    """
+    if not runs:
+        raise store.StoreError("no run was given, but a report needs at least one")
+    read = [store.read(folder) for folder in runs]
+    page = out / "index.html"
+    atomic.write(page, render(read, title=title))
+    return page
+
+
+def render(runs: Sequence[Run], *, title: str | None = None) -> str:
+    """The page as text."""
+    anchors = Anchors()
+    sections = [_section(run, anchors.take("run", run.run_id), len(runs) > 1) for run in runs]
+    scripts = [get_plotlyjs(), _file("page.js")]
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title or _title(runs),
+            sections=sections,
+            style=_file("style.css"),
+            scripts=scripts,
+            script_hashes=[_hash(script) for script in scripts],
+            legend=badges.legend(),
+        )
+    )
+
+
+def _section(run: Run, anchor: str, several: bool) -> Section:
+    prepared = prepare(run, prefix=anchor if several else "")
+    return Section(
+        data=prepared,
+        anchor=anchor,
+        ids={name: prepared.anchors.take(name) for name in _PARTS},
+        header=tuple(_header(run)),
+        sentence=describe.sentence(run),
+        matrices=tuple(conformance.matrices(prepared)),
+        speed=tuple(performance.throughput_and_memory(prepared)),
+        cold=tuple(performance.cold_start(prepared)),
+        controls=performance.native_controls(prepared),
+        environment=tuple(describe.flatten(run.environment)),
+    )
+
+
+def _header(run: Run) -> list[tuple[str, str]]:
+    """(name, text) of what a reader wants to know first, as far as it was recorded."""
+    environment = run.environment
+    memory = environment.get("memory_bytes")
+    size = float(memory) if isinstance(memory, int | float) and 0 < memory < 2**80 else 0.0
+    versions = [f"{name} {version}" for name, version in describe.versions(run).items()]
+    rows = [
+        ("Started", describe.started(environment)),
+        ("Machine", describe.machine(environment)),
+        ("Memory", display.quantity(size, "B") if size else ""),
+        *((name.capitalize(), describe.text(environment.get(name))) for name in _PLAIN_FACTS),
+        ("Versions", ", ".join(versions)),
+        ("Git commit", describe.text(environment.get("git_commit"))),
+    ]
+    return [(name, text) for name, text in rows if text]
+
+
+#: The parts of a run's section, each of which has an anchor.
+_PARTS = ("agreement", "speed", "start", "controls", "not-ok", "cases", "environment", "problems")
+_PLAIN_FACTS = ("command", "preset", "device", "threads", "seed", "python", "kernel")
+
+
+def _title(runs: Sequence[Run]) -> str:
+    subject = "Conformance and performance"
+    return subject if len(runs) == 1 else f"{subject} of {len(runs)} runs"
+
+
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(_FILES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    filters: dict[str, Any] = {
+        "shorten": lambda text, limit: display.visible(display.shorten(text, limit)),
+        "prose": lambda text, limit: display.visible(display.shorten(text, limit), keep="\n\t"),
+        "breakable": _breakable,
+        "tensor": lambda agreement: display.tensor(agreement.quantity, agreement.tensor),
+        "seconds": lambda value: display.quantity(value, "s"),
+        "error": display.error,
+        "ratio": display.ratio,
+        "verdict": display.verdict,
+        "facts": describe.flatten,
+    }
+    templates.filters.update(filters)
+    return templates
+
+
+def _breakable(name: str) -> Markup:
+    """A key that may wrap after a slash."""
+    return Markup("/<wbr>").join(name.split("/"))
+
+
+def _file(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """How a content security policy names one inline script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

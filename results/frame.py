@@ -1,0 +1,209 @@
+"""Records as pandas DataFrames: what tables, charts and exports are made from.
+
+Every frame starts with the columns CASE (the fields of a case) and `key`. Together with the suite
+the key names a case; rows are joined on all case fields, since a name may contain a slash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from results.describe import NO_OUTCOME
+from results.records import METRICS, Agreement, Case, Facts, Measurement
+from results.statistics import estimate
+from results.store import Run
+
+CASE = tuple(field.name for field in dataclasses.fields(Case))
+
+#: From best to worst; 0 says nothing about the case.
+BADNESS = {
+    "null-gradient": 0,
+    "unreferenced": 0,
+    "identical": 1,
+    "bitwise": 2,
+    "rounding-equal": 3,
+    "precision-equal": 4,
+    "mistrusted": 5,
+    "divergent": 6,
+}
+
+#: Verdicts beside which figures may be published: something was compared, and it agreed.
+PUBLISHABLE = ("identical", "bitwise", "rounding-equal", "precision-equal")
+
+_NUMBERS = {
+    **dict.fromkeys(("batch", "process", "round", "steps_per_round", "tensors"), "int64"),
+    **dict.fromkeys(("rounds", "processes"), "int64"),
+    **dict.fromkeys(("value", "seconds", "error", "floor", "ratio"), "float64"),
+    **dict.fromkeys(("median", "low", "high", "level"), "float64"),
+}
+_WORST = ("verdict", "quantity", "tensor", "error", "floor", "ratio", "reference", "judgement")
+
+
+def measurements(run: Run) -> pd.DataFrame:
+    """One row per value: CASE, key, metric, unit, process, round, value, steps_per_round, flags
+    (separated by commas). `round` counts from 0 within a record."""
+    rows = [(record, i) for record in run.measurements for i in range(len(record.values))]
+    columns: dict[str, list[Any]] = {
+        "metric": [record.metric for record, _ in rows],
+        "unit": [record.unit for record, _ in rows],
+        "process": [record.process for record, _ in rows],
+        "round": [i for _, i in rows],
+        "value": [float(record.values[i]) for record, i in rows],
+        "steps_per_round": [record.steps_per_round for record, _ in rows],
+        "flags": [",".join(record.flags) for record, _ in rows],
+    }
+    return _frame([record.case for record, _ in rows], columns)
+
+
+def agreements(run: Run) -> pd.DataFrame:
+    """One row per tensor and reference: CASE, key, quantity, tensor, error, floor, ratio (nan
+    where there is none, inf where shapes or NaN masks differ), verdict, reference, reason."""
+    records = run.agreements
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records]
+        for name in ("quantity", "tensor", "verdict", "reference", "reason")
+    }
+    for name in ("error", "floor", "ratio"):
+        columns[name] = [_float(getattr(record, name)) for record in records]
+    order = ("quantity", "tensor", "error", "floor", "ratio", "verdict", "reference", "reason")
+    return _frame([r.case for r in records], {name: columns[name] for name in order})
+
+
+def outcomes(run: Run) -> pd.DataFrame:
+    """One row per case that ended: CASE, key, status, reason, seconds, reproduce."""
+    records = run.outcomes
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records]
+        for name in ("status", "reason", "seconds", "reproduce")
+    }
+    columns["seconds"] = [float(value) for value in columns["seconds"]]
+    return _frame([record.case for record in records], columns)
+
+
+def verdicts(run: Run) -> pd.DataFrame:
+    """One row per judged case: CASE, key, its worst verdict, the worst tensor that has this
+    verdict (quantity, tensor, error, floor, ratio, reference, judgement: the judge's reason) and
+    `tensors`, the number of tensors judged.
+
+    The worst tensor is the one with the largest ratio where there is a noise floor, else with
+    the largest error. Null gradients and tensors without a reference count only where there is
+    nothing else.
+    """
+    judged = _grouped(run.agreements)
+    worst = [_worst(records) for records in judged.values()]
+    columns = {name: [_worst_field(record, name) for record in worst] for name in _WORST}
+    columns["tensors"] = [len({(r.quantity, r.tensor) for r in rs}) for rs in judged.values()]
+    return _frame(list(judged), columns)
+
+
+def cases(run: Run) -> pd.DataFrame:
+    """One row per case that the run mentions, in the order of first mention: CASE, key, the
+    columns of `outcomes` (status NO_OUTCOME where the run stopped too early), those of
+    `verdicts` (verdict "" where nothing was judged), and `published`.
+
+    published is True where figures of the case may be shown: it ended `ok`, and its verdict is
+    one of PUBLISHABLE.
+    """
+    named = list(dict.fromkeys(record.case for record in run.records))
+    on = [*CASE, "key"]
+    table = _frame(named, {}).merge(outcomes(run), on=on, how="left")
+    table = table.merge(verdicts(run), on=on, how="left")
+    unknown = {"status": NO_OUTCOME, "reason": "the run stopped before this case ended"}
+    text = ("reproduce", "verdict", "quantity", "tensor", "reference", "judgement")
+    table = table.fillna(unknown | dict.fromkeys(text, "") | {"tensors": 0})
+    table["tensors"] = table["tensors"].astype(int)
+    table["published"] = (table["status"] == "ok") & table["verdict"].isin(PUBLISHABLE)
+    return table
+
+
+def summary(run: Run) -> pd.DataFrame:
+    """One row per case and metric: CASE, key, metric, unit, median, low, high, level, method,
+    rounds, processes, flags, note (why there is no interval), status, verdict, published.
+
+    Show figures only of rows that are `published` (see `cases`).
+    """
+    groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
+    for record in run.measurements:
+        groups[record.case, record.metric].append(record)
+    rows = [_summarised(records) for records in groups.values()]
+    names = ("metric", "unit", "median", "low", "high", "level", "method", "rounds", "processes")
+    columns = {name: [row[name] for row in rows] for name in (*names, "flags", "note")}
+    table = _frame([case for case, _ in groups], columns)
+    state = cases(run)[[*CASE, "status", "verdict", "published"]]
+    return table.merge(state, on=list(CASE), how="left")
+
+
+def worst_tensors(records: Iterable[Agreement], *, limit: int = 5) -> list[Agreement]:
+    """The agreements of one case from the worst on, at most `limit`."""
+    return sorted(records, key=_badness, reverse=True)[:limit]
+
+
+def facts_by_case(run: Run) -> dict[Case, list[Facts]]:
+    """The effective configurations that each case reported, in the order of the records."""
+    return _grouped(run.facts)
+
+
+def agreements_by_case(run: Run) -> dict[Case, list[Agreement]]:
+    return _grouped(run.agreements)
+
+
+def _summarised(records: Sequence[Measurement]) -> dict[str, Any]:
+    """The summary of one metric of one case; records of one process are one sample."""
+    processes: dict[int, list[float]] = defaultdict(list)
+    for record in records:
+        processes[record.process].extend(record.values)
+    found = estimate(list(processes.values()))
+    metric = records[0].metric
+    return {
+        "metric": metric,
+        "unit": METRICS[metric][0],
+        "median": found.median,
+        "low": found.low,
+        "high": found.high,
+        "level": found.level,
+        "method": found.method,
+        "rounds": sum(len(values) for values in processes.values()),
+        "processes": len(processes),
+        "flags": ",".join(sorted({flag for record in records for flag in record.flags})),
+        "note": found.reason,
+    }
+
+
+def _worst(records: Iterable[Agreement]) -> Agreement:
+    return max(records, key=_badness)
+
+
+def _badness(record: Agreement) -> tuple[int, float, float]:
+    ratio = -1.0 if record.ratio is None else record.ratio
+    return BADNESS[record.verdict], ratio, record.error
+
+
+def _worst_field(record: Agreement, name: str) -> Any:
+    if name in ("error", "floor", "ratio"):
+        return _float(getattr(record, name))
+    return record.reason if name == "judgement" else getattr(record, name)
+
+
+def _grouped(records: Iterable[Any]) -> dict[Case, list[Any]]:
+    groups: dict[Case, list[Any]] = defaultdict(list)
+    for record in records:
+        groups[record.case].append(record)
+    return dict(groups)
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _frame(named: Sequence[Case], columns: dict[str, list[Any]]) -> pd.DataFrame:
+    """A frame with one row per case of `named`, with the same column types when it is empty."""
+    table: dict[str, list[Any]] = {name: [getattr(case, name) for case in named] for name in CASE}
+    table["key"] = [case.key for case in named]
+    frame = pd.DataFrame(table | columns)
+    return frame.astype({name: _NUMBERS.get(name, "str") for name in frame.columns})

@@ -1,0 +1,93 @@
+"""A stored run as aligned text for a terminal. Names from records are data: they cannot style
+or command the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from results import describe, display, frame
+from results.store import Run
+
+_STYLES = {"ok": "green", "divergent": "bold red", "mistrusted": "yellow", "unsupported": "dim"}
+#: Characters of a name that are shown; the rest is in the records.
+_NAME = 120
+
+
+def listing(runs: Sequence[tuple[str, Run | None, int]]) -> Table:
+    """One row per run: (id, the run or None where it cannot be read, size in bytes)."""
+    table = _table("run", "started", "machine", "cases", "size")
+    for run_id, run, size in runs:
+        environment = run.environment if run else {}
+        counts = describe.status_counts(run) if run else {}
+        cases = ", ".join(f"{n} {display.status(name)}" for name, n in counts.items())
+        _row(
+            table,
+            run_id,
+            describe.started(environment) or display.NONE,
+            describe.machine(environment) or display.NONE,
+            ("cannot be read" if run is None else cases or "none"),
+            display.quantity(size, "B"),
+        )
+    return table
+
+
+def conformance(run: Run) -> Table:
+    """One row per case: how it ended, its verdict and its worst tensor."""
+    table = _table(
+        "suite", "case", "status", "verdict", "worst tensor", "error", "ratio", "tensors"
+    )
+    for row in frame.cases(run).to_dict("records"):
+        if row["verdict"]:
+            worst = display.tensor(row["quantity"], row["tensor"])
+            judged = [display.verdict(row["verdict"]), worst, display.error(row["error"])]
+            judged += [display.ratio(row["ratio"]), str(row["tensors"])]
+        else:
+            judged = [display.NONE, row["reason"], "", "", ""]
+        style = _STYLES.get(row["status"], "red")
+        _row(table, row["suite"], row["key"], (display.status(row["status"]), style), *judged)
+    return table
+
+
+def measured(summary: pd.DataFrame) -> Table:
+    """One row per case and metric of a `frame.summary`."""
+    table = _table("suite", "case", "metric", "median", "interval", "rounds", "processes", "flags")
+    for row in summary.to_dict("records"):
+        _row(
+            table,
+            row["suite"],
+            row["key"],
+            row["metric"],
+            display.quantity(row["median"], row["unit"]),
+            display.interval(row["low"], row["high"], row["unit"]),
+            str(row["rounds"]),
+            str(row["processes"]),
+            (", ".join(display.flags(row["flags"])), "yellow"),
+        )
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    numbers = ("error", "ratio", "tensors", "median", "interval", "rounds", "processes", "size")
+    for name in names:
+        number = name in numbers
+        table.add_column(
+            name, justify="right" if number else "left", no_wrap=number, overflow="fold"
+        )
+    return table
+
+
+def _row(table: Table, *cells: Any) -> None:
+    """Adds a row of texts or (text, style) pairs."""
+    pairs = [cell if isinstance(cell, tuple) else (cell, "") for cell in cells]
+    table.add_row(*(Text(text(name), style=style) for name, style in pairs))
+
+
+def text(name: str, *, limit: int = _NAME) -> str:
+    """A name as it may be printed: visible characters only, at most `limit` of them."""
+    return display.visible(display.shorten(str(name), limit))

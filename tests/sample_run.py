@@ -1,0 +1,199 @@
+"""Writes a run that looks like a real one, with everything in it that can go wrong.
+
+`write(root)` is what the tests of results and reports read. Nothing is random: the same call
+writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from results.records import Agreement, Case, Facts, Measurement, Outcome, Record
+from results.store import RunWriter
+
+MODELS = ("mlp", "convnet", "vit")
+ADAPTERS = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime")
+RUN_ID = "20251120-171800-sample"
+
+SCRIPT = "<script>alert('record')</script><img src=x onerror=alert(1)>"
+HOSTILE = (
+    SCRIPT,
+    "</script></style><b>bold</b>{{ 7 * 7 }}{% for %}\"'`&amp;",
+    "x" * 10_000,
+    "NaN",
+    "\u202eright-to-left \x1b[31mred \u0000 \u2028 🧪é",
+)
+
+ENVIRONMENT = {
+    "run_id": RUN_ID,
+    "started": "2025-11-20T17:18:00+00:00",
+    "command": "pytest suites --benchmark --preset standard",
+    "seed": 20,
+    "preset": "standard",
+    "device": "cpu",
+    "host": "bench-1",
+    "cpu": {"model": "Example CPU 9000 @ 3.0 GHz", "cores": 8},
+    "memory_bytes": 33_554_432_000,
+    "kernel": "Linux 6.1.0",
+    "python": "3.11.7",
+    "versions": {"numpy": "2.3.5", "scipy": "1.17.1", "pandas": "3.1.1"},
+    "load_average": [0.4, 0.5, 0.6],
+    "git_commit": "0123456789abcdef",
+}
+
+VERSIONS = {
+    "torch_eager": {"torch": "2.13.0"},
+    "torch_compile": {"torch": "2.13.0"},
+    "tf_graph": {"tensorflow": "2.21.0"},
+    "tf_xla": {"tensorflow": "2.21.0"},
+    "jax_jit": {"jax": "0.10.2", "jaxlib": "0.10.2"},
+    "onnx_runtime": {"onnxruntime": "1.31.0"},
+}
+
+#: (mode, model, size, adapter, precision) -> (status, reason); onnx_runtime cannot train.
+FATES = {
+    ("train", "convnet", "tiny", "tf_graph", "fp64"): ("divergent", "gradient conv1/w is off"),
+    ("train", "convnet", "small", "tf_graph", "fp32"): ("divergent", "gradient conv1/w is off"),
+    ("train", "vit", "small", "torch_compile", "fp32"): (
+        "timeout",
+        "no answer within 300 s in phase build; the last output was: autotuning 41 of 96",
+    ),
+    ("infer", "vit", "small", "tf_xla", "fp32"): ("out_of_memory", "killed at 12.1 GiB"),
+    ("train", "vit", "small", "tf_xla", "fp32"): ("crashed", "the worker died of signal 11"),
+    ("train", "mlp", "small", "tf_graph", "fp32"): ("failed", "ValueError: shapes (8, 10), (8,)"),
+    ("infer", "convnet", "tiny", "tf_xla", "fp32"): ("mistrusted", "the reference is constant"),
+    ("infer", "mlp", "tiny", "onnx_runtime", "fp64"): ("interrupted", "stopped with Ctrl-C"),
+}
+SPEED = dict(zip(ADAPTERS, (1.0, 0.62, 1.31, 0.85, 0.74, 0.58), strict=True))
+COST = {"mlp": 4.2e-5, "convnet": 2.3e-3, "vit": 1.1e-2}
+
+
+def write(root: Path, *, run_id: str = RUN_ID, hostile: bool = True, processes: int = 3) -> Path:
+    """Writes the run and returns its folder."""
+    writer = RunWriter(root, run_id, ENVIRONMENT | {"run_id": run_id})
+    for record in records(hostile=hostile, processes=processes):
+        writer.append(record)
+    writer.close()
+    return root / run_id
+
+
+def records(*, hostile: bool = True, processes: int = 3) -> Iterator[Record]:
+    for case in _cases():
+        yield from _case_records(case, processes)
+    if hostile:
+        for number, name in enumerate(HOSTILE):
+            yield from _hostile_records(name, number)
+
+
+def _cases() -> Iterator[Case]:
+    for model in MODELS:
+        for mode in ("infer", "train"):
+            for adapter in ADAPTERS:
+                for precision in ("fp64", "fp32"):
+                    yield Case("conformance", mode, model, "tiny", adapter, "cpu", precision, 2)
+                yield Case("performance", mode, model, "small", adapter, "cpu", "fp32", 8)
+
+
+def _fate(case: Case) -> tuple[str, str]:
+    if case.mode == "train" and case.adapter == "onnx_runtime":
+        return "unsupported", "ONNX Runtime runs inference only"
+    where = (case.mode, case.model, case.size, case.adapter, case.precision)
+    return FATES.get(where, ("ok", ""))
+
+
+def _case_records(case: Case, processes: int) -> Iterator[Record]:
+    status, reason = _fate(case)
+    rng = np.random.default_rng(sum(map(ord, case.key)))
+    if status in ("ok", "divergent", "mistrusted"):
+        yield Facts(case, _facts(case))
+        yield from _agreements(case, status, rng)
+    if case.suite == "performance" and status in ("ok", "divergent"):
+        yield from _measurements(case, processes, rng)
+    command = f"pytest suites/{case.suite} --case '{case.key}'"
+    yield Outcome(case, status, reason, round(float(rng.uniform(0.2, 9)), 3), command)
+
+
+def _facts(case: Case) -> dict:
+    dtype = {"fp64": "float64", "fp32": "float32"}[case.precision]
+    return {
+        "dtype": {"parameters": dtype, "output": dtype},
+        "threads": 8,
+        "graph_breaks": 0,
+        "flags": {"tf32": False, "matmul_precision": "highest"},
+        "loss": "NaN",
+        "versions": VERSIONS[case.adapter],
+    }
+
+
+def _agreements(case: Case, status: str, rng: np.random.Generator) -> Iterator[Agreement]:
+    tensors = [("output", "logits"), ("loss", "loss")]
+    if case.mode == "train":
+        layers = [f"block{i}/{part}/{kind}" for i in (0, 1) for part in "ab" for kind in "wb"]
+        tensors = tensors[1:] + [(q, t) for q in ("gradient", "update@10") for t in layers]
+    for number, (quantity, tensor) in enumerate(tensors):
+        bad = status == "divergent" and number == 2
+        if case.precision == "fp64":
+            error = 3.2e-4 if bad else float(10 ** rng.uniform(-16, -11.5))
+            verdict = "divergent" if bad else "identical"
+            yield Agreement(case, quantity, tensor, error, None, None, verdict, "consensus")
+            continue
+        floor = float(10 ** rng.uniform(-7.2, -6.4))
+        ratio = (
+            880.0
+            if bad
+            else float(rng.choice([0.0, 0.4, 1.7, 3.1, 5.5], p=[0.1, 0.4, 0.3, 0.15, 0.05]))
+        )
+        verdict = "rounding-equal" if ratio else "bitwise"
+        verdict = "divergent" if bad else "precision-equal" if ratio > 4 else verdict
+        yield Agreement(case, quantity, tensor, ratio * floor, floor, ratio, verdict, "consensus")
+    if case.mode == "train" and case.model == "vit":
+        floor = None if case.precision == "fp64" else 0.4
+        ratio = None if floor is None else 2.3
+        yield Agreement(
+            case, "gradient", "block0/k/b", 0.9, floor, ratio, "null-gradient", "consensus"
+        )
+    if status == "mistrusted":
+        yield Agreement(
+            case, "output", "logits", math.inf, None, None, "mistrusted", "consensus", "constant"
+        )
+
+
+def _measurements(case: Case, processes: int, rng: np.random.Generator) -> Iterator[Record]:
+    step = COST[case.model] * SPEED[case.adapter] * (3.0 if case.mode == "train" else 1.0)
+    flags = ("noisy", "not_steady") if (case.model, case.adapter) == ("vit", "tf_graph") else ()
+    for process in range(processes):
+        own = step * math.exp(rng.normal(0, 0.01 + 0.1 * bool(flags)))
+        rounds = own * np.exp(np.abs(rng.normal(0, 0.04, size=16)))
+        per_second = case.batch / rounds
+        for metric, unit, values in (
+            ("step_time", "s", rounds),
+            ("throughput", "1/s", per_second),
+            ("import_time", "s", [2.4 * SPEED[case.adapter] + rng.uniform(0, 0.1)]),
+            ("build_time", "s", [0.08 + rng.uniform(0, 0.02)]),
+            ("first_call_time", "s", [own + (14.0 if SPEED[case.adapter] < 0.9 else 0.02)]),
+            ("host_peak_bytes", "B", [round(3e7 * SPEED[case.adapter] + 2e9 * step)]),
+            ("compile_peak_bytes", "B", [round(2e8 / SPEED[case.adapter])]),
+        ):
+            listed = tuple(float(value) for value in values)
+            yield Measurement(case, metric, unit, listed, 12, process, flags)
+    if case.adapter == "torch_eager":
+        ratios = tuple(float(value) for value in 1.012 + rng.normal(0, 0.004, size=16))
+        yield Measurement(case, "control_ratio", "1", ratios)
+
+
+def _hostile_records(name: str, number: int) -> Iterator[Record]:
+    """One performance case whose every name is `name`."""
+    case = Case("performance", "infer", name, "small", name, "cpu", name, number + 1)
+    yield Facts(case, {name: name, "nested": {name: [1, float("inf"), {name: "NaN"}]}})
+    yield Agreement(case, name, name, 1e-7, 1e-7, 1.0, "rounding-equal", name, name)
+    yield Measurement(case, "step_time", "s", (1e-3,) * 16, 1, 0, (name,))
+    yield Measurement(case, "throughput", "1/s", (1e3,) * 16, 1, 0, (name,))
+    yield Measurement(case, "import_time", "s", (0.3,), 1, 0, (name,))
+    yield Measurement(case, "host_peak_bytes", "B", (1e6,), 1, 0, (name,))
+    yield Outcome(case, "ok", "", 1.0, f"pytest -k {name}")
+    broken = Case("performance", "infer", name, "small", f"broken {name}", "cpu", name, number + 1)
+    yield Outcome(broken, "failed", name, 1.0, f"pytest -k {name}")

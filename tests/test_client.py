@@ -1,0 +1,131 @@
+"""Everything that can happen to a worker ends as one named failure, and the next one works."""
+
+import os
+import signal
+import sys
+import threading
+
+import psutil
+import pytest
+
+from harness.client import PINNED_MALLOC, Client, WorkerFailure, thread_environment
+from results.records import Case
+
+CASE = Case("conformance", "infer", "mlp", "tiny", "backend", "cpu", "fp64", 4)
+
+
+def build(pool, adapter):
+    client = pool.client(adapter, "judge")
+    inputs = str(pool.inputs(CASE.model, CASE.size, CASE.batch))
+    client.request("build", timeout=20, spec=pool.spec(CASE), inputs=inputs)
+    return client
+
+
+def failure_of(pool, adapter, *, timeout=20.0):
+    with pytest.raises(WorkerFailure) as caught:
+        build(pool, adapter).request("first_call", timeout=timeout)
+    return caught.value
+
+
+def test_hello_tells_versions_and_interpreter(toys):
+    hello = toys.client("backend", "judge").hello
+    assert hello["versions"]["toy"] == "1.0"
+    assert hello["executable"] == sys.executable
+    assert hello["import_time"] > 0
+
+
+def test_a_worker_is_reused_until_a_fresh_one_is_asked_for(toys):
+    first = toys.client("backend", "judge")
+    assert toys.client("backend", "judge") is first
+    assert toys.client("backend", "time") is not first
+    assert toys.client("backend", "judge", fresh=True).pid != first.pid
+    assert not first.alive
+
+
+def test_a_step_that_never_ends_times_out(toys):
+    failure = failure_of(toys, "sleeps", timeout=1.0)
+    assert failure.status == "timeout"
+
+
+def test_a_memory_hog_is_killed_and_named(toys):
+    failure = failure_of(toys, "hogs")
+    assert failure.status == "out_of_memory"
+    assert "above the limit of 0.50 GiB" in failure.reason
+
+
+def test_an_exception_is_reported_and_the_worker_lives(toys):
+    with pytest.raises(WorkerFailure, match="RuntimeError: the toy <b>kernel</b> refused") as e:
+        build(toys, "raises")
+    assert e.value.status == "failed"
+    assert toys.client("raises", "judge").alive
+
+
+def test_a_segfault_is_a_crash_and_printed_answers_are_not_believed(toys):
+    failure = failure_of(toys, "segfaults")
+    assert failure.status == "crashed"
+    assert "SIGSEGV" in failure.reason
+    assert "about to read address 0" in failure.reason
+
+
+def test_a_killed_worker_is_a_crash_and_is_replaced(toys):
+    client = build(toys, "sleeps")
+    threading.Timer(0.3, os.kill, (client.pid, signal.SIGKILL)).start()
+    with pytest.raises(WorkerFailure) as caught:
+        client.request("first_call", timeout=20)
+    assert caught.value.status == "crashed"
+    assert "SIGKILL" in caught.value.reason
+    assert toys.client("sleeps", "judge").pid != client.pid
+
+
+def test_a_worker_that_died_while_idle_is_noticed(toys):
+    client = build(toys, "backend")
+    os.kill(client.pid, signal.SIGTERM)
+    psutil.Process(client.pid).wait(timeout=10)
+    with pytest.raises(WorkerFailure) as caught:
+        client.request("facts", timeout=5)
+    assert caught.value.status == "crashed"
+
+
+def test_a_missing_framework_is_unsupported_and_asked_for_once(toys):
+    for _ in range(2):
+        with pytest.raises(WorkerFailure) as caught:
+            toys.client("needs_missing_package", "judge")
+        assert caught.value.status == "unsupported"
+        assert "'a_framework_that_nobody_has' is not installed" in caught.value.reason
+    assert len(list(toys.settings.scratch.glob("*needs_missing*.log"))) == 1
+
+
+def test_an_interpreter_that_cannot_start_is_named(tmp_path):
+    with pytest.raises(WorkerFailure, match="cannot start /nowhere/python"):
+        client(tmp_path, "tests.toys.backend", python="/nowhere/python")
+
+
+def test_something_else_than_a_worker_is_a_failure(tmp_path):
+    with pytest.raises(WorkerFailure) as caught:
+        client(tmp_path, "tests.toys.backend", python="/bin/true")
+    assert caught.value.status == "crashed"
+
+
+def test_a_worker_of_another_protocol_is_refused(toys, monkeypatch):
+    monkeypatch.setattr("harness.client.VERSION", 99)
+    with pytest.raises(WorkerFailure, match="speaks protocol 1, but should speak 99"):
+        toys.client("backend", "judge")
+
+
+def test_an_unsupported_case_says_why(toys):
+    spec = toys.spec(CASE) | {"mode": "train"}
+    inputs = str(toys.inputs(CASE.model, CASE.size, CASE.batch))
+    with pytest.raises(WorkerFailure, match="inference only") as caught:
+        toys.client("backend", "judge").request("build", timeout=20, spec=spec, inputs=inputs)
+    assert caught.value.status == "unsupported"
+
+
+def client(tmp_path, module, *, python):
+    return Client(
+        module,
+        python=python,
+        environment={**PINNED_MALLOC, **thread_environment(1)},
+        log=tmp_path / "log",
+        memory_limit=2**30,
+        timeout=10,
+    )

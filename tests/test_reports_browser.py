@@ -1,0 +1,166 @@
+"""The page in a real browser: nothing overflows, nothing is scripted, charts and buttons work."""
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import reports
+from tests import sample_run
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --no-first-run "
+    "--disable-component-update --disable-sync"
+).split()
+ANCHOR = "performance/infer/vit/small/tf_graph/cpu/fp32/b8"
+WIDTHS = (390, 1280)
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: pip install playwright"
+    )
+    if not CHROMIUM:
+        pytest.skip("chromium is missing: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    return reports.build([sample_run.write(folder)], folder)
+
+
+@contextmanager
+def opened(browser, path: Path, *, width: int = 1280, scripts: bool = True):
+    """A page and the list of everything that should not happen on it."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme="light"
+    )
+    page = context.new_page()
+    noticed: list[str] = []
+
+    def dialog(event):
+        noticed.append(f"dialog: {event.message}")
+        event.dismiss()
+
+    page.on("dialog", dialog)
+    page.on("pageerror", lambda error: noticed.append(f"error: {error}"))
+    page.on("console", lambda said: said.type in ("error", "warning") and noticed.append(said.text))
+    page.on("request", lambda asked: asked.url.startswith("file:") or noticed.append(asked.url))
+    page.goto(path.as_uri())
+    yield page, noticed
+    context.close()
+
+
+def overflow(page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+
+
+def draw_all(page) -> None:
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg .bars'))"
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_fits_and_is_quiet(browser, report, width):
+    with opened(browser, report, width=width) as (page, noticed):
+        draw_all(page)
+        assert overflow(page) <= 0
+        assert page.locator(".plot .bars path").count() > 20
+        clipped = page.evaluate(
+            "[...document.querySelectorAll('.plot svg')].filter("
+            "svg => svg.getBoundingClientRect().right > innerWidth + 1).length"
+        )
+        assert clipped == 0
+        assert noticed == []
+
+
+def test_pages_that_overflow_complain_or_open_dialogs_are_found_out(browser, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<div style='width: 9000px'>wide</div><script>alert('record'); console.error('oops');"
+        "new Image().src = 'http://127.0.0.1:9/x.png'; throw new Error('thrown')</script>"
+    )
+    with opened(browser, bad) as (page, noticed):
+        page.wait_for_timeout(300)
+        assert overflow(page) > 0
+        for part in ("dialog: record", "oops", "thrown", "127.0.0.1"):
+            assert any(part in line for line in noticed), part
+
+
+def test_names_are_drawn_as_text(browser, report):
+    with opened(browser, report) as (page, _):
+        draw_all(page)
+        labels = page.locator(".ytick text").all_text_contents()
+        assert any(label.startswith("<script>") for label in labels)
+        assert "torch_eager" in labels
+        assert "tf_graph ⚑" in labels
+
+
+def test_wide_tables_scroll_in_their_own_frame(browser, report):
+    with opened(browser, report, width=390) as (page, _):
+        frame = page.locator("div.scroll:has(table.matrix)").first
+        frame.evaluate("frame => { frame.scrollLeft = 200 }")
+        assert frame.evaluate("frame => frame.scrollLeft") == 200
+        name = page.locator(".matrix tbody th[scope=row]").first
+        assert name.bounding_box()["x"] >= 0  # the model stays in sight
+
+
+def test_charts_follow_the_colour_scheme(browser, report):
+    with opened(browser, report) as (page, noticed):
+        draw_all(page)
+
+        def colours():
+            return [
+                page.locator(f".plot {part}").first.evaluate(f"it => getComputedStyle(it).{style}")
+                for part, style in ((".ytick text", "fill"), (".errorbar path", "stroke"))
+            ]
+
+        light = colours()
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_timeout(500)
+        assert all(one != other for one, other in zip(light, colours(), strict=True))
+        assert noticed == []
+
+
+def test_the_copy_button_copies_the_whole_command(browser, report):
+    with opened(browser, report) as (page, _):
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        command = page.locator(f"[id='{ANCHOR}'] .command")
+        command.locator("button").click()
+        command.locator("button:text('Copied')").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == command.locator("code").text_content()
+        assert copied.startswith("pytest suites/performance --case 'infer/vit/small/tf_graph")
+
+
+def test_an_anchor_leads_to_its_case_and_opens_it(browser, report):
+    with opened(browser, report) as (page, _):
+        page.locator(f".exhibit a[href='#{ANCHOR}']").first.click()
+        row = page.locator(f"[id='{ANCHOR}']")
+        assert page.url.endswith("#" + ANCHOR)
+        assert 0 <= row.bounding_box()["y"] < 900
+        assert row.locator("dl.pairs").is_visible()
+
+
+def test_without_scripts_everything_but_the_charts_is_there(browser, report):
+    with opened(browser, report, scripts=False) as (page, noticed):
+        assert page.locator("table").first.is_visible()
+        assert page.locator("button:visible").count() == 0
+        assert noticed == []

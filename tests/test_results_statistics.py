@@ -1,0 +1,129 @@
+"""Intervals cover what they say they cover, and the check of that can fail."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from results.statistics import (
+    NO_INTERVAL,
+    ORDER_STATISTICS,
+    STUDENT_T,
+    Estimate,
+    estimate,
+    median_interval,
+    process_interval,
+)
+
+TIMES = st.floats(1e-9, 1e6)
+ROUNDS = st.lists(TIMES, min_size=6, max_size=60)
+MEDIANS = st.lists(TIMES, min_size=2, max_size=8)
+
+
+def coverage(interval, truth: float, samples) -> float:
+    """The share of samples whose interval holds the truth."""
+    found = [interval(sample) for sample in samples]
+    return float(np.mean([e.low <= truth <= e.high for e in found]))
+
+
+def slack(level: float, trials: int) -> float:
+    """Four standard deviations of a share of `trials`."""
+    return 4 * math.sqrt(level * (1 - level) / trials)
+
+
+@pytest.mark.parametrize("n", [6, 7, 16, 33])
+def test_order_statistics_cover_the_median_exactly_as_often_as_stated(n):
+    trials = 4000
+    samples = np.random.default_rng(n).lognormal(0.0, 0.5, (trials, n))
+    stated = median_interval(samples[0]).level
+    assert stated >= 0.95
+    assert abs(coverage(median_interval, 1.0, samples) - stated) < slack(stated, trials)
+
+
+@pytest.mark.parametrize("k", [2, 3, 6])
+def test_students_t_covers_the_typical_process(k):
+    trials = 4000
+    samples = np.random.default_rng(k).lognormal(math.log(3e-3), 0.1, (trials, k))
+    assert abs(coverage(process_interval, 3e-3, samples) - 0.95) < slack(0.95, trials)
+
+
+def test_an_interval_that_is_one_rank_too_narrow_is_found_out():
+    def narrow(sample) -> Estimate:
+        ordered = sorted(sample)
+        return Estimate(1.0, ordered[4], ordered[-5], 0.979, ORDER_STATISTICS, 16)
+
+    trials = 4000
+    samples = np.random.default_rng(16).lognormal(0.0, 0.5, (trials, 16))
+    stated = median_interval(samples[0]).level
+    assert abs(coverage(narrow, 1.0, samples) - stated) > slack(stated, trials)
+
+
+def test_ranks_are_those_of_the_table():
+    """n = 16: ranks 4 and 13 at 97.87% (David and Nagaraja, 2003, table 7.1)."""
+    found = median_interval(range(1, 17))
+    assert (found.median, found.low, found.high) == (8.5, 4, 13)
+    assert found.level == pytest.approx(0.97873, abs=1e-5)
+
+
+def test_students_t_by_hand():
+    found = process_interval([1.0, math.e])  # logarithms 0 and 1, t(1) = 12.706, s / sqrt(2) = 0.5
+    assert found.median == pytest.approx(math.exp(0.5))
+    assert math.log(found.high) == pytest.approx(0.5 + 12.7062 * 0.5, abs=1e-4)
+    assert (found.method, found.n, found.level) == (STUDENT_T, 2, 0.95)
+
+
+@given(st.one_of(ROUNDS.map(lambda rounds: [rounds]), st.lists(ROUNDS, min_size=2, max_size=5)))
+def test_bounds_hold_the_median(processes):
+    found = estimate(processes)
+    assert found.low <= found.median <= found.high
+
+
+@given(ROUNDS, MEDIANS, st.floats(1e-3, 1e3))
+def test_scaling_the_values_scales_the_estimate(rounds, medians, factor):
+    for make, values in ((median_interval, rounds), (process_interval, medians)):
+        one, other = make(values), make([factor * value for value in values])
+        for name in ("median", "low", "high"):
+            scaled = factor * getattr(one, name)
+            assert getattr(other, name) == pytest.approx(scaled, rel=1e-9, abs=0)
+
+
+@given(ROUNDS, st.randoms())
+def test_the_order_of_rounds_does_not_matter(rounds, random):
+    shuffled = random.sample(rounds, len(rounds))
+    assert median_interval(shuffled) == median_interval(rounds)
+    assert process_interval(shuffled) == process_interval(rounds)
+
+
+@given(st.lists(TIMES, min_size=1, max_size=5))
+def test_too_few_rounds_give_a_median_and_a_reason(rounds):
+    found = median_interval(rounds)
+    assert found.median == np.median(rounds)
+    assert all(math.isnan(value) for value in (found.low, found.high, found.level))
+    assert found.method == NO_INTERVAL
+    assert "at least 6" in found.reason
+
+
+@settings(max_examples=20)
+@given(st.integers(6, 200), st.sampled_from([0.9, 0.95, 0.99]))
+def test_the_real_coverage_is_never_below_the_level_where_there_is_an_interval(n, level):
+    found = median_interval(range(n), level=level)
+    assert math.isnan(found.level) or found.level >= level
+
+
+def test_process_intervals_that_cannot_be_made_say_why():
+    assert "at least 2" in process_interval([1.0]).reason
+    zero = process_interval([0.0, 1.0, 2.0])
+    assert (zero.median, zero.method) == (1.0, NO_INTERVAL)
+    assert "no logarithm" in zero.reason
+    wild = process_interval([1e-300, 1e300])
+    assert (wild.low, wild.high) == (0.0, math.inf)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [1.0, math.inf]])
+def test_values_that_cannot_be_summarised_are_refused(values):
+    with pytest.raises(ValueError, match=r"should be|needs at least"):
+        median_interval(values)
+    with pytest.raises(ValueError, match=r"should be|needs at least"):
+        estimate([[1.0, 2.0], values])

@@ -1,0 +1,58 @@
+"""A toy framework in one file, as somebody outside Assay would write its adapter: NumPy, eager,
+inference only."""
+
+import numpy as np
+
+from adapters.base import require
+from adapters.numpy_reference import NumpyOps
+
+
+class Adapter:
+    framework = "toy"
+    ops = NumpyOps
+
+    def versions(self):
+        return {"toy": "1.0"}
+
+    def is_out_of_memory(self, error):
+        return False
+
+    def build(self, spec, params, buffers):
+        require(spec.mode == "infer", "the toy backend runs inference only")
+        require(spec.device == "cpu", "the toy backend runs on the CPU only")
+        program = self.program(spec)
+        program.load(params, buffers)
+        return program
+
+    def program(self, spec):
+        return Program(spec)
+
+
+class Program:
+    untimed = ""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def load(self, params, buffers):
+        self.tensors = {n: v.astype(self.spec.dtype) for n, v in {**params, **buffers}.items()}
+
+    def put(self, batch):
+        return batch["x"].astype(self.spec.dtype)
+
+    def step(self, x):
+        return self.spec.forward(NumpyOps(), self.tensors, x)[0]
+
+    def wait(self, value):
+        pass
+
+    def fetch(self, value):
+        return np.array(value)
+
+    def facts(self):
+        return {
+            "parameter_dtypes": sorted({str(v.dtype) for v in self.tensors.values()}),
+            "output_dtype": self.spec.dtype,
+            "device": "cpu",
+            "threads": 1,
+        }
