@@ -161,10 +161,18 @@ class Session:
         self._scratch.cleanup()
         option = self._config.option
         if option.benchmark and option.report != "none":
+            self.report = self._write_report()
+
+    def _write_report(self) -> str:
+        """The report's path, or why there is none; the records are safe either way."""
+        option = self._config.option
+        folder = Path(option.report) if option.report else self.store.folder / "report"
+        try:
             from reports import build  # needs plotly, which measuring does not
 
-            folder = Path(option.report) if option.report else self.store.folder / "report"
-            self.report = str(build([self.store.folder], folder))
+            return str(build([self.store.folder], folder))
+        except (StoreError, ImportError) as error:
+            return f"none: {error}; `python -m reports {self.store.folder} -o DIR` makes it later"
 
 
 SESSION = pytest.StashKey[Session]()
@@ -262,11 +270,10 @@ def run(
 def _end_test(outcome: Outcome) -> None:
     __tracebackhide__ = True
     if outcome.status == "unsupported":
-        pytest.skip(outcome.reason)
-    pytest.fail(
-        f"{outcome.status}: {outcome.case.key}\n{outcome.reason}\nreproduce: {outcome.reproduce}",
-        pytrace=False,
-    )
+        raise pytest.skip.Exception(outcome.reason) from None
+    told = f"{outcome.status}: {outcome.case.key}\n{outcome.reason}"
+    reproduce = f"reproduce: {outcome.reproduce}"
+    raise pytest.fail.Exception(f"{told}\n{reproduce}", pytrace=False) from None
 
 
 def _reproduce(item: pytest.Item) -> str:
@@ -310,10 +317,7 @@ def pytest_report_teststatus(
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    try:
-        session.config.stash[SESSION].close()
-    except StoreError as error:
-        pytest.exit(str(error))
+    session.config.stash[SESSION].close()
 
 
 @pytest.hookimpl(trylast=True)

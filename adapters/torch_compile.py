@@ -51,10 +51,11 @@ class Program(torch_eager.Program):
         return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
 
     def facts(self) -> dict[str, Any]:
+        graphs = counters["stats"]["unique_graphs"]
         return super().facts() | {
             "backend": BACKEND,
-            "compiled_graphs": counters["stats"]["unique_graphs"],
+            "compiled_graphs": graphs,
             "captured_calls": counters["stats"]["calls_captured"],
             "graph_breaks": sum(counters["graph_break"].values()),
-            "recompiles": counters["frames"]["ok"] - 1,
+            "recompiles": graphs - 1,  # one function runs in a program, and is one full graph
         }

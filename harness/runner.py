@@ -79,7 +79,7 @@ class Runner:
             self.outcomes.append(outcome)
             self._listener.ended(outcome, attempt.note)
         if status != "ok":
-            raise Ended(outcome)
+            raise Ended(outcome) from None
 
     def conformance_of(self, case: Case) -> Outcome | None:
         """A conformance outcome of this run that forbids to measure `case`, if there is one."""
@@ -165,20 +165,36 @@ class Attempt:
 
     def start(self, *, fresh: bool) -> Client:
         """A timing worker, a `fresh` one or the adapter's last, that has built the case and made
-        its first call."""
-        self._phase("build")
-        client = self._pool.client(self.case.adapter, "time", fresh=fresh)
-        built = client.request(
-            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
-        )
-        if built["untimed"]:
-            raise WorkerFailure("unsupported", built["untimed"])
+        its first call; the times of both are recorded."""
+        client, built = self._built(self.case.adapter, fresh=fresh)
         self._phase("first call")
         first = client.request("first_call", timeout=self._left())
         self._measured("import_time", [client.hello["import_time"]])
         self._measured("build_time", [built["build_time"]])
         self._measured("first_call_time", [first["first_call_time"]])
         return client
+
+    def start_pair(self, control: str) -> tuple[Client, Client]:
+        """Two timing workers: the case, and its native control. Both are found right."""
+        client, _ = self._built(self.case.adapter, fresh=False)
+        self.agree_in_place(client)
+        other, _ = self._built(control, fresh=False)
+        tensors = agree(self._pool, other.request, timeout=self._left())
+        judgements, _ = self._runner.referee.judge(self.case, tensors)
+        bad = [row for row in judgements if row.verdict == "divergent"]
+        if bad:
+            raise WorkerFailure("divergent", f"native control: {_divergence(bad, judgements)}")
+        return client, other
+
+    def _built(self, adapter: str, *, fresh: bool) -> tuple[Client, dict[str, Any]]:
+        self._phase("build")
+        client = self._pool.client(adapter, "time", fresh=fresh)
+        built = client.request(
+            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
+        )
+        if built["untimed"]:
+            raise WorkerFailure("unsupported", built["untimed"])
+        return client, built
 
     def warm_up(self, client: Client) -> int:
         """Steps until steady. Returns the number of steps in a block."""
@@ -221,20 +237,6 @@ class Attempt:
         self._phase("facts")
         facts = client.request("facts", timeout=self._left())
         self._store.append(Facts(self.case, {**facts, "versions": client.hello["versions"]}))
-
-    def start_control(self, control: str) -> Client:
-        """A worker with the case's native control, found right against the same reference."""
-        self._phase("control")
-        client = self._pool.client(control, "time")
-        client.request(
-            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
-        )
-        tensors = agree(self._pool, client.request, timeout=self._left())
-        judgements, _ = self._runner.referee.judge(self.case, tensors)
-        bad = [row for row in judgements if row.verdict == "divergent"]
-        if bad:
-            raise WorkerFailure("divergent", f"native control: {_divergence(bad, judgements)}")
-        return client
 
     def record_ratio(self, values: list[float], steps: int) -> None:
         """Records paired rounds against the native control."""

@@ -165,10 +165,11 @@ def _explain(error: Exception, adapter: Any) -> dict[str, str]:
     return {"status": "failed", "reason": reason}
 
 
-def _missing(error: ImportError) -> dict[str, str]:
+def _missing(error: ImportError, module: str) -> dict[str, str]:
     """An adapter that cannot be imported: its framework is missing, or it is broken."""
     traceback.print_exc()
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    itself = f"{module}.".startswith(f"{error.name}.")
+    if isinstance(error, ModuleNotFoundError) and error.name and not itself:
         package = error.name.split(".")[0]
         reason = f"Python package {package!r} is not installed in {sys.executable}"
         return {"status": "unsupported", "reason": reason}
@@ -200,7 +201,7 @@ def main() -> None:
     try:
         worker = Worker(arguments.adapter)
     except ImportError as error:
-        answer({"id": 0, "error": _missing(error)})
+        answer({"id": 0, "error": _missing(error, arguments.adapter)})
         return
     except Exception as error:
         traceback.print_exc()

@@ -95,6 +95,12 @@ def test_a_missing_framework_is_unsupported_and_asked_for_once(toys):
     assert len(list(toys.settings.scratch.glob("*needs_missing*.log"))) == 1
 
 
+def test_an_adapter_module_that_does_not_exist_is_a_failure(tmp_path):
+    with pytest.raises(WorkerFailure, match=r"No module named 'tests\.toys\.nothing'") as caught:
+        client(tmp_path, "tests.toys.nothing", python=sys.executable)
+    assert caught.value.status == "failed"
+
+
 def test_an_interpreter_that_cannot_start_is_named(tmp_path):
     with pytest.raises(WorkerFailure, match="cannot start /nowhere/python"):
         client(tmp_path, "tests.toys.backend", python="/nowhere/python")

@@ -71,6 +71,14 @@ def test_identity_gate_at_its_edge():
     assert one(X[:1], X).verdict == "divergent"
 
 
+def test_identity_allows_what_rounding_alone_makes():
+    """A floor of 1e-2 at 24 bits is one of 1.9e-11 at 53, and 20 times that is above 1e-10."""
+    assert one(X * (1 + 3e-10), X, {"output": 1e-2}).verdict == "identical"
+    found = one(X * (1 + 4e-10), X, {"output": 1e-2})
+    assert found.verdict == "divergent"
+    assert found.ratio == pytest.approx(4e-10 / (1e-2 * 2.0**-29), rel=1e-3)
+
+
 def test_a_reference_that_is_unusable_is_mistrusted():
     for bad in (np.array([np.nan, 1.0]), np.array([])):
         assert one(X, bad).verdict == "mistrusted"

@@ -24,9 +24,7 @@ def test_control(case, run):
     with run(case) as attempt:
         attempt.require_conformance()
         attempt.prepare_reference()
-        adapter = attempt.start(fresh=False)
-        attempt.agree_in_place(adapter)
-        control = attempt.start_control(CONTROLS[case.adapter])
+        adapter, control = attempt.start_pair(CONTROLS[case.adapter])
         steps = max(attempt.warm_up(adapter), attempt.warm_up(control))
         ratios = []
         for order in itertools.islice(itertools.cycle((1, -1, -1, 1)), REPEATS * ROUNDS):
