@@ -41,7 +41,8 @@ class NoisyOps(Ops):
         return self._disturbed(x, self._unit * math.sqrt(terms / 2))
 
     def _disturbed(self, x: Array, size: float) -> Array:
-        noise = 1.0 + size * self._rng.uniform(-1.0, 1.0, self.shape(x))
+        draw = self._rng.random(self.shape(x), dtype=np.float32)  # 24 bits of noise are plenty
+        noise = 1.0 + size * (2.0 * draw.astype(np.float64) - 1.0)
         return self._inner.multiply(x, self._inner.constant(noise))
 
     # -- contractions and reductions: their inputs are summed --------------------------------

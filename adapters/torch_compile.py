@@ -28,6 +28,7 @@ BACKEND = "inductor"
 
 class Adapter(torch_eager.Adapter):
     def program(self, spec: Spec) -> Program:
+        require(spec.noise is None, "no noise here: TorchDynamo cannot trace NumPy's generator")
         if spec.device == "cuda":
             require(has_triton(), "no Triton, which Inductor needs on CUDA")
         else:

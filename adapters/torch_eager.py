@@ -14,8 +14,8 @@ from adapters.ops import Array, Ops
 
 
 class TorchOps(Ops):
-    """Logical shapes are those of the vocabulary (NHWC, HWIO, (in, out)). `_store` keeps weights
-    in the memory order that PyTorch's kernels want, so every transposition here is a view."""
+    """Shapes are those of the vocabulary (NHWC, HWIO, (in, out)). Weights lie in memory in the
+    order that PyTorch's kernels want (`stored`), so every transposition here is a view."""
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         self._dtype, self._device = dtype, device
@@ -109,13 +109,23 @@ def _nhwc(x: Array) -> Array:
     return x.permute(0, 2, 3, 1)
 
 
-def _store(name: str, value: np.ndarray, like: dict[str, Any]) -> torch.Tensor:
-    """`value` on the device under its own shape; a weight lies in memory with its output axis
-    first, as F.linear and channels_last convolutions want it."""
-    tensor = torch.tensor(value, **like)
-    if name.endswith("/w") and tensor.ndim > 2:
-        return tensor.movedim(-1, 0).contiguous().movedim(0, -1)
-    return tensor
+def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the vocabulary as PyTorch's own modules store it: a weight has its output axis
+    first, so a dense one is (out, in) and a convolution's (O, h, w, I), in channels_last order."""
+    return tensor.movedim(-1, 0).contiguous() if _is_weight(name, tensor) else tensor
+
+
+def viewed(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The vocabulary's view of a stored tensor."""
+    return tensor.movedim(0, -1) if _is_weight(name, tensor) else tensor
+
+
+def _is_weight(name: str, tensor: torch.Tensor) -> bool:
+    return name.endswith("/w") and tensor.ndim >= 2
+
+
+def _views(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: viewed(name, tensor) for name, tensor in tensors.items()}
 
 
 class Adapter:
@@ -157,8 +167,8 @@ class Program:
         self._spec = spec
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         network = spec.network(TorchOps(**self._like))
-        self._infer = self.compiled(lambda p, x: network.forward(p, x)[0])
-        self._loss = self.compiled(network.loss)
+        self._infer = self.compiled(lambda p, x: network.forward(_views(p), x)[0])
+        self._loss = self.compiled(lambda p, x, y: network.loss(_views(p), x, y))
         self._output_dtype = ""
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,7 +178,7 @@ class Program:
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         training = self._spec.mode == "train"
         self._params = {
-            name: _store(name, value, self._like).requires_grad_(training)
+            name: stored(name, torch.tensor(value, **self._like)).requires_grad_(training)
             for name, value in params.items()
         }
         self._buffers = {name: torch.tensor(v, **self._like) for name, v in buffers.items()}
@@ -234,12 +244,12 @@ class Program:
         buffers = self._buffers
         loss, output = self._backward(*batch)
         self._buffers = buffers
-        gradients = {name: self.fetch(p.grad) for name, p in self._params.items()}
+        gradients = {n: self.fetch(viewed(n, p.grad)) for n, p in self._params.items()}
         return Gradients(self.fetch(loss), self.fetch(output), gradients)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         return tuple(  # type: ignore[return-value]
-            {name: self.fetch(t) for name, t in tensors.items()}
+            {name: self.fetch(viewed(name, t)) for name, t in tensors.items()}
             for tensors in (self._params, self._buffers)
         )
 

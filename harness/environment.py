@@ -15,7 +15,12 @@ import psutil
 
 from harness import clock
 
-PACKAGES = "numpy scipy pandas plotly pytest pytest-benchmark psutil scikit-learn".split()
+#: Distributions of this interpreter whose versions are recorded. What a worker under another
+#: interpreter runs is in the facts of its cases.
+PACKAGES = (
+    "torch tensorflow keras jax jaxlib optax onnxruntime onnx "
+    "numpy scipy scikit-learn pytest pytest-benchmark pandas plotly psutil"
+).split()
 
 
 def describe(*, command: list[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,17 +174,20 @@ class Attempt:
         self._measured("first_call_time", [first["first_call_time"]])
         return client
 
-    def start_pair(self, control: str) -> tuple[Client, Client]:
-        """Two timing workers: the case, and its native control. Both are found right."""
-        client, _ = self._built(self.case.adapter, fresh=False)
-        self.agree_in_place(client)
-        other, _ = self._built(control, fresh=False)
-        tensors = agree(self._pool, other.request, timeout=self._left())
+    def start_pair(self, control: str, *, control_first: bool) -> tuple[Client, Client]:
+        """Two fresh timing workers: the case, and its native control."""
+        order = (control, self.case.adapter) if control_first else (self.case.adapter, control)
+        clients = {adapter: self._built(adapter, fresh=True)[0] for adapter in order}
+        return clients[self.case.adapter], clients[control]
+
+    def agree_as_control(self, client: Client) -> None:
+        """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
+        self._phase("agree: control")
+        tensors = agree(self._pool, client.request, timeout=self._left())
         judgements, _ = self._runner.referee.judge(self.case, tensors)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
             raise WorkerFailure("divergent", f"native control: {_divergence(bad, judgements)}")
-        return client, other
 
     def _built(self, adapter: str, *, fresh: bool) -> tuple[Client, dict[str, Any]]:
         self._phase("build")
@@ -221,7 +224,8 @@ class Attempt:
     # -- how much memory? -------------------------------------------------------------------------
 
     def remember(self) -> None:
-        """Measures memory in a fresh process of its own."""
+        """Measures memory of steady steps in a fresh process of its own, which finds warm the
+        compile caches of the one that was timed."""
         self._phase("memory")
         client = self._pool.client(self.case.adapter, "remember", fresh=True)
         spec = self._pool.spec(self.case)
@@ -241,7 +245,8 @@ class Attempt:
     def record_ratio(self, values: list[float], steps: int) -> None:
         """Records paired rounds against the native control."""
         self._measured("control_ratio", values, steps=steps)
-        self.note = f"{sorted(values)[len(values) // 2]:.3f} of the control's step time"
+        self._process += 1
+        self.note += f" {sorted(values)[len(values) // 2]:.3f}"
 
     # ------------------------------------------------------------------------------------------
 

@@ -115,13 +115,14 @@ def against_numpy(
     judged = [name for name in tensors if name in known]
     found = identity({n: tensors[n] for n in judged}, Reference(known, "numpy", {}))
     null = Reference({}, "numpy", floors)
-    for name, slope in reference.slopes.items():
-        if null.is_null(f"gradient:{name}", "fp64"):
+    for group, slope in reference.slopes.items():
+        if len(group) == 1 and null.is_null(f"gradient:{group[0]}", "fp64"):
             continue
-        error = by_numpy.slope_error(tensors[f"gradient:{name}"], name, slope)
+        error = by_numpy.slope_error({name: tensors[f"gradient:{name}"] for name in group}, slope)
         verdict = "identical" if error <= IDENTITY else "divergent"
+        tensor = group[0] if len(group) == 1 else "all parameters"
         source = "numpy complex step"
-        found.append(Judgement("gradient", name, error, None, None, verdict, source))
+        found.append(Judgement("gradient", tensor, error, None, None, verdict, source))
     if reference.slopes:
         updates = by_numpy.update_from(recipe, params, tensors)
         formula = Reference(updates, "numpy formula on its own gradient", floors)

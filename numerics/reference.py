@@ -1,8 +1,9 @@
 """What NumPy alone can say about a case: the forward pass, slopes of the loss, the first update.
 
 No framework and no automatic differentiation is involved. A slope is the derivative of the loss
-along one random direction per parameter, by the complex step (Squire and Trapp 1998):
-Im L(p + i h v) / h with h = 1e-30, exact to rounding.
+along a random direction v, by the complex step (Squire and Trapp 1998): Im L(p + i h v) / h with
+h = 1e-30, exact to rounding. A small model has one direction per parameter; a larger one, where
+each costs a forward pass of seconds, has one through all of them.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from adapters.training import RECIPES, first_update
 
 Tensors = Mapping[str, np.ndarray]
 STEP = 1e-30
+PER_PARAMETER = 20_000  # elements of a model up to which every parameter has a slope of its own
 
 
 @dataclass(frozen=True)
 class NumpyReference:
-    """`tensors` are those of `harness.worker.agree` that NumPy can compute; `slopes` the
-    derivative of the loss along `direction(name, shape)` for each parameter."""
+    """`tensors` are those of a judged program that NumPy can compute; `slopes` maps groups of
+    parameters to the derivative of the loss along their directions together."""
 
     tensors: Tensors
-    slopes: Mapping[str, float]
+    slopes: Mapping[tuple[str, ...], float]
 
 
 def forward_pass(
@@ -59,10 +61,17 @@ def compute(
     tensors = {"output": output, "loss": loss, "loss@1": loss}
     tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}
     slopes = {}
-    for name, value in params.items():
-        moved = {**params, name: value + 1j * STEP * direction(name, value.shape)}
-        slopes[name] = float(np.imag(ops.cross_entropy(forward(moved)[0], batch["y"])) / STEP)
+    for group in _groups(params):
+        moved = {n: params[n] + 1j * STEP * direction(n, params[n].shape) for n in group}
+        moved_loss = ops.cross_entropy(forward({**params, **moved})[0], batch["y"])
+        slopes[group] = float(np.imag(moved_loss) / STEP)
     return NumpyReference(tensors, slopes)
+
+
+def _groups(params: Tensors) -> list[tuple[str, ...]]:
+    if sum(value.size for value in params.values()) > PER_PARAMETER:
+        return [tuple(params)]
+    return [(name,) for name in params]
 
 
 def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -71,11 +80,12 @@ def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def slope_error(gradient: np.ndarray, name: str, slope: float) -> float:
+def slope_error(gradients: Tensors, slope: float) -> float:
     """|<g, v> - slope| relative to ||g||, which is the size that <g, v> has for a random v
-    with independent standard normal entries."""
-    projected = float(np.sum(gradient.astype(np.float64) * direction(name, gradient.shape)))
-    norm = float(np.linalg.norm(gradient.astype(np.float64)))
+    with independent standard normal entries; g is all `gradients` together."""
+    exact = {name: g.astype(np.float64) for name, g in gradients.items()}
+    projected = float(sum(np.sum(g * direction(name, g.shape)) for name, g in exact.items()))
+    norm = math.sqrt(sum(float(np.sum(g * g)) for g in exact.values()))
     if not math.isfinite(projected):
         return math.inf
     if norm == 0:

@@ -47,8 +47,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "import_time": ("s", "importing the adapter and its framework in a new process"),
     "build_time": ("s", "from arrays to a program that is ready to be called"),
     "first_call_time": ("s", "the first step, with compile caches off"),
-    "host_peak_bytes": ("B", "peak memory over steady steps, above the process before the build"),
-    "compile_peak_bytes": ("B", "peak memory of build and first call, above the same process"),
+    "host_peak_bytes": (
+        "B",
+        "peak memory over steady steps, above the same process before the build",
+    ),
     "device_peak_bytes": (
         "B",
         "peak device memory over steady steps, by the framework's allocator",

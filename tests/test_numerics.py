@@ -228,12 +228,21 @@ def test_a_right_gradient_has_numpy_s_slopes_and_a_wrong_one_does_not(vit):
 
     steps = 1e-30j * np.eye(10)
     gradient = np.array([np.imag(loss(params["head/b"] + s)) for s in steps]) / 1e-30
-    right = reference.slope_error(gradient, "head/b", found.slopes["head/b"])
-    assert right < 1e-13
+    slope = found.slopes["head/b",]
+    assert reference.slope_error({"head/b": gradient}, slope) < 1e-13
     wrong = gradient * np.where(np.arange(10) == 3, 1 + 1e-8, 1)
-    assert reference.slope_error(wrong, "head/b", found.slopes["head/b"]) > judge.IDENTITY
-    assert reference.slope_error(gradient * np.nan, "head/b", 1.0) == math.inf
-    assert reference.slope_error(gradient * 0, "head/b", 1.0) == math.inf
+    assert reference.slope_error({"head/b": wrong}, slope) > judge.IDENTITY
+    assert reference.slope_error({"head/b": gradient * np.nan}, 1.0) == math.inf
+    assert reference.slope_error({"head/b": gradient * 0}, 1.0) == math.inf
+
+
+def test_slopes_of_a_group_are_those_of_its_parameters_together(vit, monkeypatch):
+    params, found, batch = vit
+    monkeypatch.setattr(reference, "PER_PARAMETER", 10)
+    together = reference.compute("vit", "tiny", "train", params, {}, batch)
+    ((group, slope),) = together.slopes.items()
+    assert group == tuple(params)
+    assert slope == pytest.approx(sum(found.slopes.values()), rel=1e-12)
 
 
 @pytest.mark.parametrize("recipe", training.RECIPES)
