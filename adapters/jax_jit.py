@@ -59,8 +59,10 @@ class JaxOps(Ops):
         return a @ b
 
     def dense(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        y = x @ w
-        return y if b is None else y + b
+        # rows first: XLA's CPU gradient of w is slower when it contracts two axes
+        y = x.reshape(-1, x.shape[-1]) @ w
+        y = y if b is None else y + b
+        return y.reshape(*x.shape[:-1], w.shape[-1])
 
     def conv2d(
         self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
@@ -90,7 +92,7 @@ class JaxOps(Ops):
 
     def layer_norm(self, x: Array, scale: Array, offset: Array, *, epsilon: float) -> Array:
         mean, var = _moments(x, axes=(-1,))
-        return (x - mean) * lax.rsqrt(var + epsilon) * scale + offset
+        return (x - mean) / jnp.sqrt(var + epsilon) * scale + offset
 
     def batch_norm(
         self,
@@ -120,7 +122,8 @@ class JaxOps(Ops):
 def _moments(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """Mean and biased variance, axes kept."""
     mean = x.mean(axes, keepdims=True)
-    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+    centred = x - mean
+    return mean, (centred * centred).mean(axes, keepdims=True)
 
 
 class Adapter:
@@ -185,7 +188,7 @@ class Program:
         ]
         slots = self._optimizer.init(placed[0]) if self._spec.mode == "train" else ()
         # all on the device from the start: a first step with other placements compiles twice
-        self._state = jax.device_put(State(*placed, slots), self._device)
+        self._state = jax.device_put(State(placed[0], placed[1], slots), self._device)
 
     def _array(self, value: np.ndarray, dtype: str | None = None) -> jax.Array:
         # a copy: the CPU client may share memory with NumPy, and a training step overwrites it

@@ -155,10 +155,10 @@ class Adapter:
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        if spec.device == "cuda":
-            gpus = tf.config.list_physical_devices("GPU")
-            require(bool(gpus), "no CUDA device: TensorFlow lists no GPU")
-            tf.config.experimental.set_memory_growth(gpus[0], True)
+        gpus = tf.config.list_physical_devices("GPU")
+        require(spec.device != "cuda" or bool(gpus), "no CUDA device: TensorFlow lists no GPU")
+        for gpu in gpus:  # for the CPU too: the runtime, once started, takes no such setting
+            tf.config.experimental.set_memory_growth(gpu, True)
         _set_threads(spec.threads)
         # fp32 means float32: no TF32 in matrix products or convolutions
         tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -194,7 +194,7 @@ class Program:
         self._params: dict[str, tf.Variable] = {}
         self._output_dtype = ""
 
-    def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _compiled(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, jit_compile=self.jit_compile)
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
@@ -227,7 +227,9 @@ class Program:
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         with tf.device(self._device):
-            return tf.constant(batch["x"], self._dtype), tf.constant(batch["y"], tf.int64)
+            x, y = tf.constant(batch["x"], self._dtype), tf.constant(batch["y"], tf.int64)
+        self._signature = [tf.TensorSpec.from_tensor(t) for t in (x, y)]
+        return x, y
 
     def step(self, batch: Any) -> Any:
         x, y = batch
@@ -332,7 +334,10 @@ class Program:
         )
 
     def facts(self) -> dict[str, Any]:
-        step = self._infer if self._spec.mode == "infer" else self._train
+        infer = self._spec.mode == "infer"
+        step = self._infer if infer else self._train
+        # the trace that ran: asking for it by its signature makes no new one
+        graph = step.get_concrete_function(*self._signature[: 1 if infer else 2]).function_def
         return {
             "parameter_dtypes": sorted({v.dtype.name for v in self._params.values()}),
             "output_dtype": self._output_dtype,
@@ -340,5 +345,7 @@ class Program:
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "traces": step.experimental_get_tracing_count(),
+            # of a graph that must compile, XLA compiles everything or raises
+            "xla_must_compile": graph.attr["_XlaMustCompile"].b,
             "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
         }

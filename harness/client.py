@@ -46,9 +46,9 @@ def thread_environment(threads: int) -> dict[str, str]:
     """Thread counts, which most libraries read once, when they are loaded."""
     names = (
         "OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMEXPR_NUM_THREADS "
-        "TF_NUM_INTRAOP_THREADS"
+        "TF_NUM_INTRAOP_THREADS TF_NUM_INTEROP_THREADS NPROC"  # NPROC: XLA on the CPU
     )
-    return {name: str(threads) for name in names.split()} | {"TF_NUM_INTEROP_THREADS": "1"}
+    return {name: str(threads) for name in names.split()}
 
 
 class Client:

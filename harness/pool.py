@@ -107,8 +107,13 @@ class Pool:
         """A path for a temporary file of this run, not used before."""
         return self.settings.scratch / f"{next(self._numbers)}-{name}"
 
-    def spec(self, case: Case, noise: Noise | None = None) -> dict[str, Any]:
-        """What a worker has to build for `case`, as JSON-ready data."""
+    def threads(self, purpose: str) -> int:
+        """Threads of a worker. One, where no time is taken: sums come out in the same order
+        everywhere, and a busy machine cannot make it wait for itself."""
+        return 1 if purpose == "judge" else self.settings.threads
+
+    def spec(self, case: Case, purpose: str, noise: Noise | None = None) -> dict[str, Any]:
+        """What a worker for `purpose` has to build for `case`, as JSON-ready data."""
         spec = Spec(
             model=case.model,
             size=case.size,
@@ -116,7 +121,7 @@ class Pool:
             device=case.device,
             precision=case.precision,
             recipe=case.recipe or models.get(case.model).recipe,
-            threads=self.settings.threads,
+            threads=self.threads(purpose),
             noise=noise,
         )
         return dataclasses.asdict(spec)
@@ -129,7 +134,7 @@ class Pool:
             self._caches[adapter] = settings.scratch / f"caches-{number}"
         caches = self._caches.get(adapter, settings.scratch / f"caches-{number}")
         environment = {
-            **thread_environment(settings.threads),
+            **thread_environment(self.threads(purpose)),
             **MALLOC[purpose],
             "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
             "TRITON_CACHE_DIR": str(caches / "triton"),

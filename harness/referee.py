@@ -160,7 +160,9 @@ def run(pool: Pool, case: Case, *, timeout: float, noise: Noise | None = None) -
     """Builds `case` in a judging worker and returns its tensors. Raises WorkerFailure."""
     client = pool.client(case.adapter, "judge")
     inputs = pool.inputs(case.model, case.size, case.batch)
-    client.request("build", timeout=timeout, spec=pool.spec(case, noise), inputs=str(inputs))
+    client.request(
+        "build", timeout=timeout, spec=pool.spec(case, "judge", noise), inputs=str(inputs)
+    )
     return agree(pool, client.request, timeout=timeout)
 
 

@@ -193,7 +193,10 @@ class Attempt:
         self._phase("build")
         client = self._pool.client(adapter, "time", fresh=fresh)
         built = client.request(
-            "build", timeout=self._left(), spec=self._pool.spec(self.case), inputs=self._inputs
+            "build",
+            timeout=self._left(),
+            spec=self._pool.spec(self.case, "time"),
+            inputs=self._inputs,
         )
         if built["untimed"]:
             raise WorkerFailure("unsupported", built["untimed"])
@@ -228,7 +231,7 @@ class Attempt:
         compile caches of the one that was timed."""
         self._phase("memory")
         client = self._pool.client(self.case.adapter, "remember", fresh=True)
-        spec = self._pool.spec(self.case)
+        spec = self._pool.spec(self.case, "remember")
         found = client.request("remember", timeout=self._left(), spec=spec, inputs=self._inputs)
         self._pool.close(self.case.adapter, "remember")
         for metric, value in found.items():

@@ -17,7 +17,7 @@ CASE = Case("conformance", "infer", "mlp", "tiny", "backend", "cpu", "fp64", 4)
 def build(pool, adapter):
     client = pool.client(adapter, "judge")
     inputs = str(pool.inputs(CASE.model, CASE.size, CASE.batch))
-    client.request("build", timeout=20, spec=pool.spec(CASE), inputs=inputs)
+    client.request("build", timeout=20, spec=pool.spec(CASE, "judge"), inputs=inputs)
     return client
 
 
@@ -119,7 +119,7 @@ def test_a_worker_of_another_protocol_is_refused(toys, monkeypatch):
 
 
 def test_an_unsupported_case_says_why(toys):
-    spec = toys.spec(CASE) | {"mode": "train"}
+    spec = toys.spec(CASE, "judge") | {"mode": "train"}
     inputs = str(toys.inputs(CASE.model, CASE.size, CASE.batch))
     with pytest.raises(WorkerFailure, match="inference only") as caught:
         toys.client("backend", "judge").request("build", timeout=20, spec=spec, inputs=inputs)
