@@ -110,7 +110,7 @@ class Session:
             raise pytest.UsageError(str(error)) from None
         # the terminal as it is now, before pytest captures what tests print
         self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        self.cases = 0
+        self.cases: list[Case] = []
         self.report: str = ""
         self._runner: Runner | None = None
 
@@ -148,15 +148,16 @@ class Session:
         )
         run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
         self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
-        self.display = Display(self._stream, self.cases)
+        self.display = Display(self._stream, len(self.cases))
         self._runner = Runner(self.pool, self.store, self.display)
+        self._runner.referee.ahead(self.cases)
 
     def close(self) -> None:
         """Ends workers and closes the store; then writes the report of a benchmark run."""
         if self._runner is None:
             return
         self.display.close()
-        self.pool.close_all()
+        self._runner.close()
         self.store.close()
         self._scratch.cleanup()
         option = self._config.option
@@ -221,7 +222,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    config.stash[SESSION].cases = sum("case" in getattr(i, "fixturenames", ()) for i in items)
+    parameters = [getattr(item, "callspec", None) for item in items]
+    config.stash[SESSION].cases = [p.params["case"] for p in parameters if p and "case" in p.params]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -234,9 +236,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 @pytest.fixture
-def pool(request: pytest.FixtureRequest) -> Pool:
-    """Live workers."""
-    return request.config.stash[SESSION].runner.pool
+def runner(request: pytest.FixtureRequest) -> Runner:
+    """The session's runner, for what is not a case."""
+    return request.config.stash[SESSION].runner
 
 
 @pytest.fixture

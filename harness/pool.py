@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class Pool:
         self._clients: dict[tuple[str, str], Client] = {}
         self._unavailable: dict[str, WorkerFailure] = {}
         self._inputs: dict[tuple[str, str, int], Path] = {}
+        self._writing = threading.Lock()
         self._caches: dict[str, Path] = {}  # of the adapter's last worker that was not for memory
         self._numbers = itertools.count()
 
@@ -90,18 +92,22 @@ class Pool:
         """A file with initial parameters, buffers and one batch: the same bytes for every
         adapter."""
         key = (model, size, batch)
-        if key not in self._inputs:
-            network = models.get(model)
-            config = network.sizes[size]
-            params, buffers = network.initial(config, np.random.default_rng(SEED))
-            tensors = {f"parameter:{name}": value for name, value in params.items()}
-            tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
-            example = network.example(config, batch)
-            tensors |= {f"batch:{name}": value for name, value in example.items()}
-            path = self.scratch_file(f"inputs-{model}-{size}-b{batch}.npz")
-            save_tensors(path, tensors)
-            self._inputs[key] = path
-        return self._inputs[key]
+        with self._writing:
+            return self._inputs.get(key) or self._write_inputs(key)
+
+    def _write_inputs(self, key: tuple[str, str, int]) -> Path:
+        model, size, batch = key
+        network = models.get(model)
+        config = network.sizes[size]
+        params, buffers = network.initial(config, np.random.default_rng(SEED))
+        tensors = {f"parameter:{name}": value for name, value in params.items()}
+        tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
+        example = network.example(config, batch)
+        tensors |= {f"batch:{name}": value for name, value in example.items()}
+        path = self.scratch_file(f"inputs-{model}-{size}-b{batch}.npz")
+        save_tensors(path, tensors)
+        self._inputs[key] = path
+        return path
 
     def scratch_file(self, name: str) -> Path:
         """A path for a temporary file of this run, not used before."""

@@ -4,7 +4,7 @@ disturbed runs for the noise floor, and NumPy's own reference."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.registry import ORACLE
 from harness.client import WorkerFailure
+from harness.lanes import Lanes, Tensors
 from harness.pool import Pool
 from harness.protocol import load_tensors
 from numerics import floor, judge, reference
@@ -22,10 +23,7 @@ from numerics.judge import Judgement
 from numerics.oracle import Consensus, consensus
 from results.records import Case
 
-STEPS = (1, 10)  # after which updates and buffers are judged
 NUMPY = "numpy"  # the oracle's member that needs no framework
-
-Tensors = Mapping[str, np.ndarray]
 
 
 class Referee:
@@ -33,6 +31,7 @@ class Referee:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.lanes = Lanes(pool)
         self._oracles: dict[tuple[str, ...], Oracle] = {}
         self.announce: Callable[[str], None] = lambda phase: None
 
@@ -43,12 +42,18 @@ class Referee:
             self._oracles[key] = Oracle(self._pool, case, self)
         return self._oracles[key]
 
-    def tensors(self, case: Case, timeout: float) -> Tensors:
-        """What `case` computes. A member of the oracle is run once only."""
-        oracle = self.oracle(case)
-        if case.adapter in oracle.members and case == oracle.member_case(case.adapter):
-            return oracle.members[case.adapter]
-        return run(self._pool, case, timeout=timeout)
+    def ahead(self, cases: Iterable[Case]) -> None:
+        """Starts to run, in the background, what judging `cases` will need."""
+        programs = []
+        for case in cases:
+            if case.suite == "conformance":
+                programs.append(case)
+            programs += [member_case(case, adapter) for adapter in self.members()]
+        self.lanes.ahead(programs)
+
+    def members(self) -> list[str]:
+        """The adapters of the oracle that this run knows."""
+        return [name for name in ORACLE if name in self._pool.settings.registry.modules]
 
     def judge(self, case: Case, tensors: Tensors) -> tuple[list[Judgement], str]:
         """Judgements, and the reason why there is no reference or the empty string."""
@@ -69,13 +74,19 @@ class Referee:
         return judge.identity(tensors, found.reference) + rows, ""
 
 
+def member_case(case: Case, adapter: str) -> Case:
+    """What a member of the oracle runs to judge `case`."""
+    return dataclasses.replace(
+        case, suite="conformance", adapter=adapter, device="cpu", precision="fp64"
+    )
+
+
 class Oracle:
     """Everything a case is judged against, computed when first asked for."""
 
     def __init__(self, pool: Pool, case: Case, referee: Referee) -> None:
-        self._pool = pool
         self._referee = referee
-        self._case = dataclasses.replace(case, device="cpu", precision="fp64")
+        self._case = case
         inputs = load_tensors(pool.inputs(case.model, case.size, case.batch))
         parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "batch": {}}
         for name, value in inputs.items():
@@ -85,10 +96,6 @@ class Oracle:
         self.recipe = case.recipe or models.get(case.model).recipe
         self.absent: dict[str, str] = {}  # member -> why it gave nothing
 
-    def member_case(self, adapter: str) -> Case:
-        """The case that a member runs for this oracle."""
-        return dataclasses.replace(self._case, suite="conformance", adapter=adapter)
-
     @cached_property
     def members(self) -> dict[str, Tensors]:
         """Member -> its float64 tensors: every adapter of ORACLE that is installed and answers,
@@ -96,16 +103,10 @@ class Oracle:
         found: dict[str, Tensors] = {}
         if self._case.mode == "infer":
             found[NUMPY] = self.numpy.tensors
-        for adapter in ORACLE:
-            if adapter not in self._pool.settings.registry.modules:
-                continue
+        for adapter in self._referee.members():
             self._referee.announce(f"reference: {adapter}")
             try:
-                found[adapter] = run(
-                    self._pool,
-                    self.member_case(adapter),
-                    timeout=self._pool.settings.case_timeout,
-                )
+                found[adapter] = self._referee.lanes.tensors(member_case(self._case, adapter))
             except WorkerFailure as failure:
                 self.absent[adapter] = str(failure)
         return found
@@ -127,8 +128,7 @@ class Oracle:
             return reference.forward_pass(
                 case.model, case.size, self.params, self._buffers, x, ops=ops
             )
-        limit = self._pool.settings.case_timeout
-        return run(self._pool, self.member_case(member), timeout=limit, noise=noise)
+        return self._referee.lanes.disturbed(member_case(case, member), noise)
 
     @cached_property
     def numpy(self) -> reference.NumpyReference:
@@ -154,22 +154,3 @@ class Oracle:
         """What the members, but for `without`, agree on."""
         others = {name: t for name, t in self.members.items() if name != without}
         return consensus(others, self.floors, self._rejected)
-
-
-def run(pool: Pool, case: Case, *, timeout: float, noise: Noise | None = None) -> Tensors:
-    """Builds `case` in a judging worker and returns its tensors. Raises WorkerFailure."""
-    client = pool.client(case.adapter, "judge")
-    inputs = pool.inputs(case.model, case.size, case.batch)
-    client.request(
-        "build", timeout=timeout, spec=pool.spec(case, "judge", noise), inputs=str(inputs)
-    )
-    return agree(pool, client.request, timeout=timeout)
-
-
-def agree(pool: Pool, request: Callable[..., object], *, timeout: float) -> Tensors:
-    """The tensors of the program that a worker has built."""
-    out = pool.scratch_file("tensors.npz")
-    request("agree", timeout=timeout, steps=list(STEPS), out=str(out))
-    tensors = load_tensors(out)
-    out.unlink()
-    return tensors

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from harness import clock
 from harness.client import Client, WorkerFailure
+from harness.lanes import Tensors, agree
 from harness.pool import Pool
-from harness.referee import Referee, Tensors, agree
+from harness.referee import Referee
 from numerics import judge
 from numerics.judge import Judgement
 from results.records import METRICS, Agreement, Case, Facts, Measurement, Outcome, Record
@@ -74,12 +75,23 @@ class Runner:
             reason = f"in Assay itself, phase {attempt.now!r}: {type(error).__name__}: {error}"
             raise
         finally:
-            outcome = Outcome(case, status, reason, clock.now() - start, reproduce)
+            seconds = max(clock.now() - start, attempt.seconds_before)
+            outcome = Outcome(case, status, reason, seconds, reproduce)
             self._store.append(outcome)
             self.outcomes.append(outcome)
             self._listener.ended(outcome, attempt.note)
         if status != "ok":
             raise Ended(outcome) from None
+
+    def contract(self, adapter: str) -> dict[str, list[str]]:
+        """What an adapter lacks of the vocabulary. Raises WorkerFailure."""
+        with self.referee.lanes.worker(adapter) as client:
+            return client.request("contract", timeout=self.pool.settings.case_timeout)
+
+    def close(self) -> None:
+        """Ends all workers."""
+        self.referee.lanes.stop()
+        self.pool.close_all()
 
     def conformance_of(self, case: Case) -> Outcome | None:
         """A conformance outcome of this run that forbids to measure `case`, if there is one."""
@@ -104,6 +116,7 @@ class Attempt:
         self.case = case
         self.now = "start"
         self.note = ""  # what a watcher should know about the result
+        self.seconds_before = 0.0  # spent on this case in the background
         self._runner = runner
         self._pool = runner.pool
         self._store = store
@@ -128,19 +141,24 @@ class Attempt:
     def agree(self) -> None:
         """Runs the case in a judging worker and judges its tensors."""
         self._phase("agree")
-        self._judge(self._runner.referee.tensors(self.case, self._left()))
+        lanes = self._runner.referee.lanes
+        try:
+            self._judge(lanes.tensors(self.case))
+        finally:
+            self.seconds_before = lanes.seconds(self.case)
 
     def agree_in_place(self, client: Client) -> None:
         """Judges the very program that is about to be timed."""
         self._phase("agree")
-        tensors = agree(self._pool, client.request, timeout=self._left())
+        tensors = agree(self._pool, client, deadline=self._deadline)
         self._judge(tensors)
 
     def prepare_reference(self) -> None:
-        """Computes the reference now, before a worker is timed. Its time is not this case's."""
+        """Computes the reference now, before a worker is timed, and waits until the machine is
+        quiet. This time is not the case's."""
         self._phase("reference")
-        oracle = self._runner.referee.oracle(self.case)
-        oracle.consensus()
+        self._runner.referee.lanes.wait()
+        self._runner.referee.oracle(self.case).consensus()
         self._deadline = clock.now() + self._pool.settings.case_timeout
 
     def _judge(self, tensors: Tensors) -> None:
@@ -183,7 +201,7 @@ class Attempt:
     def agree_as_control(self, client: Client) -> None:
         """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
         self._phase("agree: control")
-        tensors = agree(self._pool, client.request, timeout=self._left())
+        tensors = agree(self._pool, client, deadline=self._deadline)
         judgements, _ = self._runner.referee.judge(self.case, tensors)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:

@@ -31,7 +31,9 @@ def records():
 
 @pytest.fixture
 def runner(toys, records):
-    return Runner(toys, records, records)
+    runner = Runner(toys, records, records)
+    yield runner
+    runner.close()
 
 
 def agree(runner, case):

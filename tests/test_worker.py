@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from harness import memory, timing
+from harness import clock, memory, timing
+from harness.lanes import agree
 from harness.protocol import ProtocolError, decode, encode, load_tensors, save_tensors
-from harness.referee import agree
 from results.records import Case
 
 CASE = Case("performance", "infer", "mlp", "tiny", "backend", "cpu", "fp32", 4)
@@ -35,7 +35,7 @@ def test_warm_up_reaches_its_minimum_and_sizes_blocks(client):
 
 
 def test_tensors_come_back_in_the_program_s_precision(client, toys):
-    tensors = agree(toys, client.request, timeout=20)
+    tensors = agree(toys, client, deadline=clock.now() + 20)
     assert tensors["output"].shape == (4, 10)
     assert tensors["output"].dtype == np.float32
 

@@ -5,9 +5,9 @@ import pytest
 from harness.client import WorkerFailure
 
 
-def test_operations(adapter, pool):
+def test_operations(adapter, runner):
     try:
-        found = pool.client(adapter, "judge").request("contract", timeout=60)
+        found = runner.contract(adapter)
     except WorkerFailure as failure:
         if failure.status == "unsupported":
             pytest.skip(failure.reason)

@@ -17,6 +17,7 @@ PLAN = Plan(
     modes=("infer", "train"),
     precisions=("fp32",),
     size="small",
+    models=("convnet", "vit"),  # a step of mlp is 0.1 ms: it would compare Python with Python
     adapters=tuple(CONTROLS),
 )
 PAIRS = {"quick": 2, "standard": 4, "full": 8}  # of processes, by preset
