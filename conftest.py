@@ -150,7 +150,7 @@ class Session:
         self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
         self.display = Display(self._stream, len(self.cases))
         self._runner = Runner(self.pool, self.store, self.display)
-        self._runner.referee.ahead(self.cases)
+        self._runner.ahead(self.cases)
 
     def close(self) -> None:
         """Ends workers and closes the store; then writes the report of a benchmark run."""

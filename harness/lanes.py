@@ -1,7 +1,6 @@
-"""Programs whose tensors are judged: each runs once, and adapters run side by side.
-
-Nothing is timed here, so lanes may share the machine: while one compiles, another computes. An
-adapter's programs still run one after the other, because its worker holds one at a time.
+"""What is not timed, and may therefore share the machine: programs whose tensors are judged, and
+programs whose memory is measured. Each runs once, and adapters run side by side: while one
+compiles, another computes.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -30,54 +30,57 @@ Tensors = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What came of a program: its tensors, or the failure; and the seconds that it took."""
+    """What came of a program: its result, or the failure; and the seconds that it took."""
 
-    result: Tensors | WorkerFailure
+    result: Any
     seconds: float
 
 
 class Lanes:
-    """Runs judged programs and keeps their tensors. Safe to use from several threads."""
+    """Runs programs and keeps their results. Safe to use from several threads.
+
+    A lane is an adapter and a purpose, "judge" or "remember" (`harness.pool`). Programs of one lane
+    run one after the other, because a worker holds one at a time.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._answers: dict[Case, Answer] = {}
-        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._answers: dict[tuple[str, Case], Answer] = {}
+        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._executor = ThreadPoolExecutor(physical_cores(), thread_name_prefix="lane")
         self._running: list[Future[None]] = []
         self._stopped = False
 
-    def ahead(self, cases: Iterable[Case]) -> None:
+    def ahead(self, purpose: str, cases: Iterable[Case]) -> None:
         """Starts to run `cases` in the background, in this order within each adapter."""
         by_adapter: dict[str, list[Case]] = defaultdict(list)
         for case in dict.fromkeys(cases):
             by_adapter[case.adapter].append(case)
         for lane in by_adapter.values():
-            self._running.append(self._executor.submit(self._run_all, lane))
+            self._running.append(self._executor.submit(self._run_all, purpose, lane))
 
     def tensors(self, case: Case) -> Tensors:
-        """The tensors of `case`, computed now unless they were before. Raises WorkerFailure."""
-        with self._locks[case.adapter]:
-            if case not in self._answers:
-                self._answers[case] = self._answer(case)
-        result = self._answers[case].result
-        if isinstance(result, WorkerFailure):
-            raise result
-        return result
+        """The tensors of `case`. Raises WorkerFailure."""
+        return self._result("judge", case)
+
+    def memory(self, case: Case) -> dict[str, float]:
+        """Memory metrics of `case`, in bytes. Raises WorkerFailure."""
+        return self._result("remember", case)
 
     def seconds(self, case: Case) -> float:
-        """How long `case` ran here; 0 if it did not."""
-        return self._answers[case].seconds if case in self._answers else 0.0
+        """How long judging `case` ran here; 0 if it did not."""
+        answer = self._answers.get(("judge", case))
+        return answer.seconds if answer else 0.0
 
     def disturbed(self, case: Case, noise: Noise) -> Tensors:
         """The tensors of one run of `case` with noise. Raises WorkerFailure."""
-        with self._locks[case.adapter]:
-            return _run(self._pool, case, noise)
+        with self._locks["judge", case.adapter]:
+            return _judged(self._pool, case, noise)
 
     @contextmanager
     def worker(self, adapter: str) -> Iterator[Client]:
         """The adapter's judging worker, for something else. Raises WorkerFailure."""
-        with self._locks[adapter]:
+        with self._locks["judge", adapter]:
             yield self._pool.client(adapter, "judge")
 
     def wait(self) -> None:
@@ -85,23 +88,32 @@ class Lanes:
         wait(self._running)
 
     def stop(self) -> None:
-        """Ends the lanes and their workers."""
+        """Ends the lanes and all workers."""
         self._stopped = True
         self._executor.shutdown(wait=False, cancel_futures=True)
-        self._pool.close_all("judge")  # whoever waits for one of these gets a failure
+        self._pool.close_all()  # whoever waits for one of these gets a failure
         self._executor.shutdown(wait=True)
-        self._pool.close_all("judge")  # started in between
+        self._pool.close_all()  # started in between
 
-    def _run_all(self, cases: list[Case]) -> None:
+    def _run_all(self, purpose: str, cases: list[Case]) -> None:
         for case in cases:
-            with self._locks[case.adapter]:
-                if not self._stopped and case not in self._answers:
-                    self._answers[case] = self._answer(case)
+            with self._locks[purpose, case.adapter]:
+                if not self._stopped and (purpose, case) not in self._answers:
+                    self._answers[purpose, case] = self._answer(purpose, case)
 
-    def _answer(self, case: Case) -> Answer:
+    def _result(self, purpose: str, case: Case) -> Any:
+        with self._locks[purpose, case.adapter]:
+            if (purpose, case) not in self._answers:
+                self._answers[purpose, case] = self._answer(purpose, case)
+        result = self._answers[purpose, case].result
+        if isinstance(result, WorkerFailure):
+            raise result
+        return result
+
+    def _answer(self, purpose: str, case: Case) -> Answer:
         start = clock.now()
         try:
-            result: Tensors | WorkerFailure = _run(self._pool, case)
+            result = _WORK[purpose](self._pool, case)
         except WorkerFailure as failure:
             result = failure
         except OSError as error:  # a temporary file that cannot be written, say
@@ -110,13 +122,25 @@ class Lanes:
         return Answer(result, clock.now() - start)
 
 
-def _run(pool: Pool, case: Case, noise: Noise | None = None) -> Tensors:
+def _remembered(pool: Pool, case: Case) -> dict[str, float]:
+    client = pool.client(case.adapter, "remember", fresh=True)
+    inputs = str(pool.inputs(case.model, case.size, case.batch))
+    spec = pool.spec(case, "remember")
+    found = client.request("remember", timeout=pool.settings.case_timeout, spec=spec, inputs=inputs)
+    pool.close(case.adapter, "remember")
+    return {metric: float(value) for metric, value in found.items()}
+
+
+def _judged(pool: Pool, case: Case, noise: Noise | None = None) -> Tensors:
     deadline = clock.now() + pool.settings.case_timeout
     client = pool.client(case.adapter, "judge")
     inputs = str(pool.inputs(case.model, case.size, case.batch))
     spec = pool.spec(case, "judge", noise)
     client.request("build", timeout=deadline - clock.now(), spec=spec, inputs=inputs)
     return agree(pool, client, deadline=deadline)
+
+
+_WORK: dict[str, Callable[[Pool, Case], Any]] = {"judge": _judged, "remember": _remembered}
 
 
 def agree(pool: Pool, client: Client, *, deadline: float) -> Tensors:

@@ -55,7 +55,6 @@ class Pool:
         self._unavailable: dict[str, WorkerFailure] = {}
         self._inputs: dict[tuple[str, str, int], Path] = {}
         self._writing = threading.Lock()
-        self._caches: dict[str, Path] = {}  # of the adapter's last worker that was not for memory
         self._numbers = itertools.count()
 
     def client(self, adapter: str, purpose: str, *, fresh: bool = False) -> Client:
@@ -135,10 +134,8 @@ class Pool:
     def _start(self, adapter: str, purpose: str) -> Client:
         settings = self.settings
         number = next(self._numbers)
-        if purpose != "remember":
-            # a directory of its own: a compiler's cache is empty, so a first call is a cold one
-            self._caches[adapter] = settings.scratch / f"caches-{number}"
-        caches = self._caches.get(adapter, settings.scratch / f"caches-{number}")
+        # a directory of its own: a compiler's cache is empty, so a first call is a cold one
+        caches = settings.scratch / f"caches-{number}"
         environment = {
             **thread_environment(self.threads(purpose)),
             **MALLOC[purpose],

@@ -49,7 +49,7 @@ class Referee:
             if case.suite == "conformance":
                 programs.append(case)
             programs += [member_case(case, adapter) for adapter in self.members()]
-        self.lanes.ahead(programs)
+        self.lanes.ahead("judge", programs)
 
     def members(self) -> list[str]:
         """The adapters of the oracle that this run knows."""

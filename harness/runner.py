@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -83,6 +83,12 @@ class Runner:
         if status != "ok":
             raise Ended(outcome) from None
 
+    def ahead(self, cases: Sequence[Case]) -> None:
+        """Starts, in the background, what these cases will need and is not timed."""
+        self.referee.ahead(cases)
+        measured = [case for case in cases if case.suite == "performance"]
+        self.referee.lanes.ahead("remember", measured)
+
     def contract(self, adapter: str) -> dict[str, list[str]]:
         """What an adapter lacks of the vocabulary. Raises WorkerFailure."""
         with self.referee.lanes.worker(adapter) as client:
@@ -91,7 +97,6 @@ class Runner:
     def close(self) -> None:
         """Ends all workers."""
         self.referee.lanes.stop()
-        self.pool.close_all()
 
     def conformance_of(self, case: Case) -> Outcome | None:
         """A conformance outcome of this run that forbids to measure `case`, if there is one."""
@@ -245,15 +250,10 @@ class Attempt:
     # -- how much memory? -------------------------------------------------------------------------
 
     def remember(self) -> None:
-        """Measures memory of steady steps in a fresh process of its own, which finds warm the
-        compile caches of the one that was timed."""
+        """Records memory, measured in a fresh process of its own."""
         self._phase("memory")
-        client = self._pool.client(self.case.adapter, "remember", fresh=True)
-        spec = self._pool.spec(self.case, "remember")
-        found = client.request("remember", timeout=self._left(), spec=spec, inputs=self._inputs)
-        self._pool.close(self.case.adapter, "remember")
-        for metric, value in found.items():
-            self._measured(metric, [float(value)])
+        for metric, value in self._runner.referee.lanes.memory(self.case).items():
+            self._measured(metric, [value])
 
     # -- what was really run? ----------------------------------------------------------------------
 

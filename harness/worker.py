@@ -113,10 +113,13 @@ class Worker:
         return dataclasses.asdict(timing.block(lambda: program.step(batch), program.wait, steps))
 
     def remember(self, *, spec: dict[str, Any], inputs: str) -> dict[str, Any]:
-        """Measures host memory of steady steps in this process, above what was resident before
-        the build."""
+        """Measures host memory of build, first call and steady steps in this process, above what
+        was resident before the build."""
         before = memory.resident()
+        memory.reset_peak()
         self.build(spec=spec, inputs=inputs)
+        self._step()
+        compile_peak = memory.peak() - before
         for _ in range(STEADY_MEMORY_STEPS):
             self._step()
         self._params = self._buffers = {}  # the host's copies are not the program's
@@ -124,7 +127,7 @@ class Worker:
         memory.reset_peak()
         for _ in range(STEADY_MEMORY_STEPS):
             self._step()
-        return {"host_peak_bytes": memory.peak() - before}
+        return {"compile_peak_bytes": compile_peak, "host_peak_bytes": memory.peak() - before}
 
     def facts(self) -> dict[str, Any]:
         """The effective configuration, read back."""

@@ -18,6 +18,7 @@ Metrics = Sequence[tuple[str, str]]
 _SPEED = (("throughput", "throughput"), ("step_time", "step time"))
 _MEMORY = (
     ("host_peak_bytes", "steady steps"),
+    ("compile_peak_bytes", "build and first call"),
     ("device_peak_bytes", "on the device"),
 )
 _COLD = (("import_time", "import"), ("build_time", "build"), ("first_call_time", "first call"))

@@ -51,6 +51,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "B",
         "peak memory over steady steps, above the same process before the build",
     ),
+    "compile_peak_bytes": ("B", "peak memory of build and first call, above the same"),
     "device_peak_bytes": (
         "B",
         "peak device memory over steady steps, by the framework's allocator",

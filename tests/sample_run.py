@@ -176,6 +176,7 @@ def _measurements(case: Case, processes: int, rng: np.random.Generator) -> Itera
             ("build_time", "s", [0.08 + rng.uniform(0, 0.02)]),
             ("first_call_time", "s", [own + (14.0 if SPEED[case.adapter] < 0.9 else 0.02)]),
             ("host_peak_bytes", "B", [round(3e7 * SPEED[case.adapter] + 2e9 * step)]),
+            ("compile_peak_bytes", "B", [round(2e8 / SPEED[case.adapter])]),
         ):
             listed = tuple(float(value) for value in values)
             yield Measurement(case, metric, unit, listed, 12, process, flags)

@@ -140,7 +140,7 @@ def test_a_case_is_measured(runner, records):
     metrics = {m.metric: m for m in records.of(Measurement)}
     assert set(metrics) == {
         "import_time", "build_time", "first_call_time", "step_time", "throughput",
-        "host_peak_bytes",
+        "host_peak_bytes", "compile_peak_bytes",
     }  # fmt: skip
     for step, rate in zip(metrics["step_time"].values, metrics["throughput"].values, strict=True):
         assert step * rate == pytest.approx(case.batch)
