@@ -144,6 +144,9 @@ class Pool:
             "JAX_ENABLE_COMPILATION_CACHE": "false",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         }
+        if purpose != "time":
+            # spares Inductor a trial compilation of 6 s that every new cache directory costs
+            environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
         return Client(
             settings.registry.module(adapter),
             python=settings.pythons.get(adapter, settings.python),
