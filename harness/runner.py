@@ -128,7 +128,7 @@ class Attempt:
         self._listener = listener
         self._deadline = clock.now() + runner.pool.settings.case_timeout
         self._process = 0
-        self._flags: tuple[str, ...] = ()
+        self._unsteady: tuple[str, ...] = ()  # a flag, once a warm-up did not become steady
 
     @property
     def _inputs(self) -> str:
@@ -229,7 +229,8 @@ class Attempt:
         """Steps until steady. Returns the number of steps in a block."""
         self._phase("warm up")
         warm = client.request("warm_up", timeout=self._left())
-        self._flags = () if warm["steady"] else ("not_steady",)
+        if not warm["steady"]:
+            self._unsteady = ("not_steady",)
         return warm["steps_per_block"]
 
     def block(self, client: Client, steps: int) -> dict[str, Any]:
@@ -240,10 +241,12 @@ class Attempt:
         """Records step time and throughput of one process's rounds."""
         seconds = [block["seconds"] / steps for block in blocks]
         faults = {round(block["minor_faults"] / steps) for block in blocks}
+        flags = self._unsteady
         if max(faults) > 0 and len(faults) > 1:
-            self._flags += ("allocator_bound",)
-        self._measured("step_time", seconds, steps=steps)
-        self._measured("throughput", [self.case.batch / s for s in seconds], steps=steps)
+            flags += ("allocator_bound",)
+        rates = [self.case.batch / s for s in seconds]
+        self._measured("step_time", seconds, steps=steps, flags=flags)
+        self._measured("throughput", rates, steps=steps, flags=flags)
         self._process += 1
         self.note = f"{sorted(seconds)[len(seconds) // 2] * 1e3:.3g} ms a step; {self.note}"
 
@@ -265,13 +268,15 @@ class Attempt:
 
     def record_ratio(self, values: list[float], steps: int) -> None:
         """Records paired rounds against the native control."""
-        self._measured("control_ratio", values, steps=steps)
+        self._measured("control_ratio", values, steps=steps, flags=self._unsteady)
         self._process += 1
         self.note += f" {sorted(values)[len(values) // 2]:.3f}"
 
     # ------------------------------------------------------------------------------------------
 
-    def _measured(self, metric: str, values: list[float], *, steps: int = 1) -> None:
+    def _measured(
+        self, metric: str, values: list[float], *, steps: int = 1, flags: tuple[str, ...] = ()
+    ) -> None:
         self._store.append(
             Measurement(
                 self.case,
@@ -280,7 +285,7 @@ class Attempt:
                 tuple(values),
                 steps_per_round=steps,
                 process=self._process,
-                flags=self._flags,
+                flags=flags,
             )
         )
 
