@@ -17,10 +17,11 @@ import pytest
 
 from adapters.registry import Registry, UnknownName
 from harness import clock
+from harness.attempt import Attempt
 from harness.environment import describe, physical_cores
 from harness.pool import Pool, Settings
 from harness.progress import Display
-from harness.runner import PROCESSES, Attempt, Ended, Runner
+from harness.runner import PROCESSES, Ended, Runner
 from results.records import Case, Outcome
 from results.store import RunWriter, StoreError
 from suites.selection import Selection
