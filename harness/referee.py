@@ -94,7 +94,7 @@ class Oracle:
             parts[part][tensor] = value
         self.params, self._buffers, self._batch = parts.values()
         self.recipe = case.recipe or models.get(case.model).recipe
-        self.absent: dict[str, str] = {}  # member -> why it gave nothing
+        self.absent: dict[str, str] = {}  # member -> how it failed
 
     @cached_property
     def members(self) -> dict[str, Tensors]:
@@ -108,7 +108,8 @@ class Oracle:
             try:
                 found[adapter] = self._referee.lanes.tensors(member_case(self._case, adapter))
             except WorkerFailure as failure:
-                self.absent[adapter] = str(failure)
+                if failure.status != "unsupported":  # not installed: nobody expects it
+                    self.absent[adapter] = str(failure)
         return found
 
     @cached_property
@@ -153,4 +154,6 @@ class Oracle:
     def consensus(self, *, without: str = "") -> Consensus:
         """What the members, but for `without`, agree on."""
         others = {name: t for name, t in self.members.items() if name != without}
-        return consensus(others, self.floors, self._rejected)
+        # a member that was asked and gave nothing is told like one that was wrong
+        rejected = {n: why for n, why in {**self.absent, **self._rejected}.items() if n != without}
+        return consensus(others, self.floors, rejected)

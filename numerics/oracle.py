@@ -59,7 +59,8 @@ def consensus(
         for name in members[group[0]]
     }
     named = ("median of " if len(group) > 1 else "") + ", ".join(group)
-    return Consensus(Reference(tensors, named + " in float64", floors), odd=odd)
+    told = "".join(f"; without {name} ({why})" for name, why in odd.items())
+    return Consensus(Reference(tensors, f"{named} in float64{told}", floors), odd=odd)
 
 
 def _difference(a: Tensors, b: Tensors, floors: Mapping[str, float]) -> str:

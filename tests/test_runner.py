@@ -160,3 +160,11 @@ def test_varying_page_faults_are_flagged(runner, records):
 
 def test_a_failure_names_its_status():
     assert str(WorkerFailure("crashed", "gone")) == "crashed: gone"
+
+
+def test_a_member_of_the_oracle_that_fails_is_told_in_every_reference(runner, records, monkeypatch):
+    monkeypatch.setattr("harness.referee.ORACLE", ("backend", "segfaults"))
+    agree(runner, dataclasses.replace(CASE, precision="fp32"))
+    (row,) = records.of(Agreement)
+    assert row.reference.startswith("median of numpy, backend in float64; without segfaults (")
+    assert "SIGSEGV" in row.reference
