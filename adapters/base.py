@@ -66,12 +66,6 @@ class Spec:
         """`network(ops).forward(p, x)`, for callers that run it once."""
         return self.network(ops).forward(p, x)
 
-    def loss(
-        self, ops: Ops, p: Mapping[str, Array], x: Array, y: Array
-    ) -> tuple[Array, Array, dict[str, Array]]:
-        """`network(ops).loss(p, x, y)`, for callers that run it once."""
-        return self.network(ops).loss(p, x, y)
-
 
 @dataclass(frozen=True)
 class Network:

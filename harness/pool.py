@@ -81,11 +81,10 @@ class Pool:
         if client is not None:
             client.close()
 
-    def close_all(self, purpose: str | None = None) -> None:
-        """Ends all workers, or those for one purpose."""
-        for adapter, used_for in list(self._clients):
-            if purpose in (None, used_for):
-                self.close(adapter, used_for)
+    def close_all(self) -> None:
+        """Ends all workers."""
+        for adapter, purpose in list(self._clients):
+            self.close(adapter, purpose)
 
     def inputs(self, model: str, size: str, batch: int) -> Path:
         """A file with initial parameters, buffers and one batch: the same bytes for every
