@@ -1,13 +1,16 @@
 """What a framework has to provide: one file with a class `Adapter`.
 
-The file is imported in a worker only, and is the only place that imports its framework.
+The file is imported in a worker only, and is the only place that imports its framework. Its
+classes extend those below: what they leave out has a default, or is `unsupported`.
 `adapters/torch_eager.py` is the shortest complete example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +20,10 @@ from adapters.noise import NoisyOps
 from adapters.ops import Array, Ops, Unsupported
 from adapters.training import RECIPES, Recipe
 
-__all__ = ["Adapter", "Gradients", "Noise", "Program", "Spec", "Unsupported", "require"]
+__all__ = [
+    "Adapter", "Gradients", "Noise", "Probe", "Program", "Spec", "Stopwatch", "Unsupported",
+    "require",
+]  # fmt: skip
 
 FLOAT = {"fp64": "float64", "fp32": "float32"}  # precision -> dtype of every tensor in it
 
@@ -42,6 +48,7 @@ class Spec:
     recipe: str  # a name in `adapters.training.RECIPES`; of no effect for infer
     threads: int
     noise: Noise | None = None
+    length: int = 0  # of the input sequence; 0: the model's own
 
     @property
     def dtype(self) -> str:
@@ -60,7 +67,9 @@ class Spec:
         model = models.get(self.model)
         if self.noise is not None:
             ops = NoisyOps(ops, bits=self.noise.bits, seed=self.noise.seed)
-        return Network(ops, model.forward, model.sizes[self.size], self.mode == "train")
+        return Network(
+            ops, model.forward, model.config(self.size, self.length), self.mode == "train"
+        )
 
     def forward(self, ops: Ops, p: Mapping[str, Array], x: Array) -> tuple[Array, dict[str, Array]]:
         """`network(ops).forward(p, x)`, for callers that run it once."""
@@ -97,48 +106,107 @@ class Gradients:
     gradients: dict[str, np.ndarray]  # by parameter name, not clipped
 
 
-class Program(Protocol):
-    """One model, ready to run. Only one is alive in a worker at a time."""
+class Stopwatch(Protocol):
+    """Is told what the parts of a first step take. Adapters read no clock of their own."""
+
+    def __call__(self, part: str) -> AbstractContextManager[None]:
+        """Times what happens inside; `part` is "trace" or "compile"."""
+
+    def note(self, part: str, seconds: float) -> None:
+        """Adds seconds that the framework itself measured."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something that drives the device to one of its limits, for one of `results.records.LIMITS`.
+    `step` enqueues `work` operations or bytes, `wait` waits for what it returned."""
+
+    step: Callable[[], Any]
+    wait: Callable[[Any], None]
+    work: float
+
+
+class Program:
+    """One model, ready to run. Only one is alive in a worker at a time. A subclass has to define
+    what raises NotImplementedError here; `gradients` and `state` only for training."""
 
     #: Why the speed of this program must never be published; empty where it may be.
-    untimed: str
+    untimed: str = ""
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         """Sets all state: parameters and buffers as given, optimizer as before its first step."""
+        raise NotImplementedError
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         """Brings {"x": (N, ...) floats, "y": (N,) integers} to the device; floats in the program's
-        dtype."""
+        dtype. `wait` has to accept what this returns."""
+        raise NotImplementedError
 
     def step(self, batch: Any) -> Any:
         """Enqueues one step on what `put` returned and does not wait. infer: returns the output.
         train: updates the state in place and returns the loss before the update."""
+        raise NotImplementedError
 
     def wait(self, value: Any) -> None:
         """Returns when `value`, and all work enqueued before it, is done."""
+        raise NotImplementedError
 
     def fetch(self, value: Any) -> np.ndarray:
         """What `step` returned, as a NumPy array. Waits."""
+        raise NotImplementedError
 
     def gradients(self, batch: Any) -> Gradients:
         """The gradient at the current state, which it leaves as it is. train only."""
+        raise Unsupported("this adapter computes no gradients")
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Copies of the current parameters and buffers, in boundary layouts. train only."""
+        raise Unsupported("this adapter does not train")
 
     def facts(self) -> dict[str, Any]:
-        """What was really done, read back from the framework after at least one step: at least
-        `parameter_dtypes`, `output_dtype`, `device` and `threads`."""
+        """What was really done, read back from the framework after at least one step. Everything
+        is recorded; these names are checked by `harness.proof`, and a program that did something
+        else than it was asked fails:
+
+        parameter_dtypes   names of the parameters' dtypes, such as ["float32"]
+        output_dtype       name of the output's dtype
+        device_kind        "cpu" or "cuda", where the parameters lie
+        threads            as the framework reports them; None where it does not tell
+        compilations       how often a step was traced or compiled so far; None where it is not
+        graph_breaks       how often a compiler gave up and ran Python instead
+        compiled_share     the share of the captured functions that were compiled, 0 to 1
+        foreign_nodes      device or provider -> nodes that run there and should not
+        """
+        raise NotImplementedError
+
+    def first_step(self, batch: Any, watch: Stopwatch) -> Any:
+        """`step`, but tells `watch` what tracing and compiling take, where the framework lets
+        them be told apart. Called once, first."""
+        return self.step(batch)
+
+    def device_seconds(self, run: Callable[[], None]) -> float | None:
+        """Seconds between two events on the device around `run()`; None where there are none."""
+        return None
+
+    def profile(self, batch: Any, steps: int, folder: Path) -> Path:
+        """Runs steps under the framework's own profiler. Returns a file in `folder`: a trace that
+        Chrome and Perfetto open, .json or .json.gz."""
+        raise Unsupported("this adapter has no profiler")
 
 
-class Adapter(Protocol):
+class Adapter:
     """A framework. Constructed once per worker with no arguments, before anything else runs."""
 
     framework: str  # what it runs on: "torch", "tensorflow", ...
     ops: type[Ops]  # the vocabulary's implementation, for the contract test
+    precisions: tuple[str, ...] = tuple(FLOAT)
+
+    #: Whether the framework keeps compiled programs on disk and a new process finds them.
+    compile_cache: bool = False
 
     def versions(self) -> dict[str, str]:
         """Distribution name -> version of everything whose version changes results."""
+        raise NotImplementedError
 
     def build(
         self,
@@ -147,9 +215,33 @@ class Adapter(Protocol):
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
         """A program with this state. Raises Unsupported with a reason that users read."""
+        raise NotImplementedError
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether `error` is the framework's way to say that memory ran out."""
+        return isinstance(error, MemoryError)
+
+    def devices(self) -> list[str]:
+        """Those of "cpu" and "cuda" that the framework can use here."""
+        return ["cpu"]
+
+    def libraries(self) -> dict[str, str]:
+        """What the framework was built with, as it says: BLAS, oneDNN, compilers, flags."""
+        return {}
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        """Drives the device to a limit of `results.records.LIMITS`. Raises Unsupported."""
+        raise Unsupported(f"this adapter does not measure {limit}")
+
+    def reset_device_memory(self) -> bool:
+        """Sets the device's memory statistics to what is allocated now. False where the framework
+        cannot: then a figure needs a process of its own."""
+        return False
+
+    def device_memory(self) -> dict[str, int] | None:
+        """{"peak": bytes, "reserved": bytes} by the framework's allocator since the reset;
+        "reserved" where it says so. None where it keeps no such statistics, never 0."""
+        return None
 
 
 def require(condition: bool, reason: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from adapters import base
 from adapters.base import Gradients, Spec, Unsupported
 from adapters.ops import Array, Ops
 from adapters.training import Recipe
@@ -126,7 +127,7 @@ def _moments(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return mean, (centred * centred).mean(axes, keepdims=True)
 
 
-class Adapter:
+class Adapter(base.Adapter):
     framework = "jax"
     ops = JaxOps
 
@@ -170,7 +171,7 @@ class State(NamedTuple):
     optimizer: Any
 
 
-class Program:
+class Program(base.Program):
     untimed = ""
 
     def __init__(self, spec: Spec, device: jax.Device) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,8 @@ class Model:
     example     (config, batch) -> {"x": float64 inputs, "y": integer labels}, the same every time
     forward     the network
     recipe      how it is trained by default: a name in `adapters.training.RECIPES`
+    lengths     sequence lengths worth a sweep; empty where the input is no sequence
+    at_length   (config, length) -> the configuration for sequences of that length
     """
 
     sizes: Mapping[str, Any]
@@ -43,6 +45,16 @@ class Model:
     example: Callable[[Any, int], Tensors]
     forward: Forward
     recipe: str
+    lengths: Sequence[int] = ()
+    at_length: Callable[[Any, int], Any] | None = None
+
+    def config(self, size: str, length: int = 0) -> Any:
+        """The configuration of a size, for sequences of `length` where that is not 0."""
+        if not length:
+            return self.sizes[size]
+        if self.at_length is None:
+            raise ValueError("this model has no sequence whose length could be set")
+        return self.at_length(self.sizes[size], length)
 
 
 def names() -> list[str]:

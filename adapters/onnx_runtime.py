@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from adapters import base
 from adapters.base import Gradients, Spec, Unsupported, require
 from adapters.counting import CountingOps, Shaped
 from adapters.ops import Array, Ops
@@ -196,7 +197,7 @@ class OnnxOps(Ops):
         return model
 
 
-class Adapter:
+class Adapter(base.Adapter):
     framework = "onnxruntime"
     ops = OnnxOps
 
@@ -218,7 +219,7 @@ class Adapter:
         return program
 
 
-class Program:
+class Program(base.Program):
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._engine = (_Reference if spec.dtype == "float64" else _Runtime)(spec)

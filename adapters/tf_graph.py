@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from adapters import base
 from adapters.base import Gradients, Spec, Unsupported, require
 from adapters.ops import Array, Ops
 
@@ -135,7 +136,7 @@ def _pads(w: Array, *, stride: int, padding: int) -> Any:
     return [[0, 0], [padding, padding], [padding, padding], [0, 0]]
 
 
-class Adapter:
+class Adapter(base.Adapter):
     framework = "tensorflow"
     ops = TensorflowOps
 
@@ -179,7 +180,7 @@ def _set_threads(threads: int) -> None:
         ) from error
 
 
-class Program:
+class Program(base.Program):
     untimed = ""
     jit_compile = False  # `tf_xla` sets this
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from adapters import base
 from adapters.base import Gradients, Spec, require
 from adapters.ops import Array, Ops
 
@@ -128,7 +129,7 @@ def _views(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: viewed(name, tensor) for name, tensor in tensors.items()}
 
 
-class Adapter:
+class Adapter(base.Adapter):
     framework = "torch"
     ops = TorchOps
 
@@ -160,7 +161,7 @@ class Adapter:
         return program
 
 
-class Program:
+class Program(base.Program):
     untimed = ""
 
     def __init__(self, spec: Spec) -> None:

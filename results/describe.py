@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from results.records import STATUSES
+from results.records import STATUSES, Limit
 from results.store import Run
 
 #: The status of a case that has records but no outcome: its run stopped too early.
@@ -22,7 +22,10 @@ NO_OUTCOME = "no outcome"
 def status_counts(run: Run) -> dict[str, int]:
     """status -> number of cases, in the order of STATUSES; only statuses that occur."""
     ended = {outcome.case: outcome.status for outcome in run.outcomes}
-    counts = Counter(ended.get(case, NO_OUTCOME) for case in {r.case for r in run.records})
+    counts = Counter(
+        ended.get(case, NO_OUTCOME)
+        for case in {r.case for r in run.records if not isinstance(r, Limit)}
+    )
     return {status: counts[status] for status in (*STATUSES, NO_OUTCOME) if counts[status]}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from results.describe import NO_OUTCOME
-from results.records import METRICS, Agreement, Case, Facts, Measurement
+from results.records import METRICS, Agreement, Case, Facts, Limit, Measurement
 from results.statistics import estimate
 from results.store import Run
 
@@ -110,7 +110,9 @@ def cases(run: Run) -> pd.DataFrame:
     published is True where figures of the case may be shown: it ended `ok`, and its verdict is
     one of PUBLISHABLE.
     """
-    named = list(dict.fromkeys(record.case for record in run.records))
+    named = list(
+        dict.fromkeys(record.case for record in run.records if not isinstance(record, Limit))
+    )
     on = [*CASE, "key"]
     table = _frame(named, {}).merge(outcomes(run), on=on, how="left")
     table = table.merge(verdicts(run), on=on, how="left")

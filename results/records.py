@@ -2,6 +2,8 @@
 
 History of the format
     1   first version: measurement, agreement, facts, outcome
+    2   case: threads, length; measurement: conditions; outcome: phases; limit. Version 1 is read:
+        what it lacks has the value that it stood for
 
 SI units only: seconds, bytes, FLOP. A record that breaks a rule below cannot be made.
 """
@@ -12,10 +14,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
 
 MODES = ("infer", "train")
 DEVICES = ("cpu", "cuda")
@@ -44,9 +47,19 @@ VERDICTS = (
 METRICS: dict[str, tuple[str, str]] = {
     "step_time": ("s", "time of one step in steady state"),
     "throughput": ("1/s", "examples per second in steady state"),
+    "dispatch_time": ("s", "the host's time to enqueue one step, without waiting for it"),
+    "device_time": ("s", "time of one step between two events on the device"),
+    "transfer_time": ("s", "bringing one batch from NumPy arrays to the device"),
+    "latency": ("s", "time of one synchronised call"),
     "import_time": ("s", "importing the adapter and its framework in a new process"),
     "build_time": ("s", "from arrays to a program that is ready to be called"),
+    "trace_time": ("s", "the part of the first call that turns the program into a graph"),
+    "compile_time": ("s", "the part of the first call that turns the graph into code"),
     "first_call_time": ("s", "the first step, with compile caches off"),
+    "first_call_time_warm_cache": (
+        "s",
+        "the first step in a new process, with what an earlier process compiled in the cache",
+    ),
     "host_peak_bytes": (
         "B",
         "peak memory over steady steps, above the same process before the build",
@@ -56,7 +69,37 @@ METRICS: dict[str, tuple[str, str]] = {
         "B",
         "peak device memory over steady steps, by the framework's allocator",
     ),
+    "device_reserved_bytes": ("B", "the most that the framework's allocator took from the device"),
+    "device_process_bytes": ("B", "device memory of the process by the driver, context included"),
+    "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),
+    "bytes_per_step": ("B", "what one step must read and write at least, counted from the model"),
     "control_ratio": ("1", "step time over that of the native control, paired rounds"),
+}
+#: Metrics that are never stored: `results.derived` computes them from those that are.
+DERIVED: dict[str, tuple[str, str]] = {
+    "latency_p50": ("s", "half of all synchronised calls take at most this long"),
+    "latency_p95": ("s", "95% of all synchronised calls take at most this long"),
+    "latency_p99": ("s", "99% of all synchronised calls take at most this long"),
+    "break_even_steps": ("steps", "after so many steps a compiler has paid for itself"),
+    "activation_bytes": ("B", "peak memory of training above that of inference"),
+    "peak_fraction": ("1", "arithmetic per second over what this machine allows for it"),
+}
+#: limit of the machine -> (unit, what it is)
+LIMITS: dict[str, tuple[str, str]] = {
+    "matmul_fp32": ("FLOP/s", "largest rate of a float32 matrix product"),
+    "matmul_bf16": ("FLOP/s", "largest rate of a bfloat16 matrix product"),
+    "matmul_int8": ("OP/s", "largest rate of an int8 matrix product into int32"),
+    "bandwidth": ("B/s", "largest rate of reading and writing memory, arrays far above the cache"),
+}
+#: flag -> what it says about a figure. `noisy` is never stored: it follows from the interval.
+FLAGS: dict[str, str] = {
+    "not_steady": "the step time was still drifting when warm-up reached its limit",
+    "allocator_bound": "the number of page faults varies from block to block",
+    "recompiled": "the framework traced or compiled again while it was timed",
+    "noisy": "the 95% interval reaches more than 5% to one side of the figure",
+    "oversubscribed": "more processor time was used than the threads that were asked for can use",
+    "throttled": "the device lowered its clocks for heat or power",
+    "gpu_shared": "another process was using the device",
 }
 
 
@@ -67,7 +110,8 @@ class RecordError(ValueError):
 @dataclass(frozen=True, order=True)
 class Case:
     """One question: is this configuration right, and what does it cost? Its `key` is its
-    identity within a suite. `recipe` is empty for the model's own."""
+    identity within a suite. Empty or 0 stands for the usual: `recipe` and `length` (of a sequence)
+    for the model's own, `threads` for the run's."""
 
     suite: str
     mode: str
@@ -78,29 +122,38 @@ class Case:
     precision: str
     batch: int
     recipe: str = ""
+    threads: int = 0
+    length: int = 0
 
     def __post_init__(self) -> None:
         _one_of("mode", self.mode, MODES)
         _one_of("device", self.device, DEVICES)
         _count("batch", self.batch, least=1)
+        _count("threads", self.threads, least=0)
+        _count("length", self.length, least=0)
         if not isinstance(self.recipe, str):
             raise RecordError(f"recipe is {self.recipe!r}, but should be a string")
-        for field in ("suite", "model", "size", "adapter", "precision"):
-            value = getattr(self, field)
+        for name in ("suite", "model", "size", "adapter", "precision"):
+            value = getattr(self, name)
             if not isinstance(value, str) or not value:
-                raise RecordError(f"{field} is {value!r}, but should be a non-empty string")
+                raise RecordError(f"{name} is {value!r}, but should be a non-empty string")
 
     @property
     def key(self) -> str:
-        """`train/vit/small/jax_jit/cpu/fp32/b8`, with the recipe appended if it is not the
-        model's own."""
+        """`train/vit/small/jax_jit/cpu/fp32/b8`; length, threads and recipe are appended where
+        they are not the usual ones: `.../b8/s65/t2/adamw`."""
         parts = [self.mode, self.model, self.size, self.adapter, self.device, self.precision]
-        return "/".join([*parts, f"b{self.batch}", *([self.recipe] if self.recipe else [])])
+        unusual = [
+            f"s{self.length}" if self.length else "",
+            f"t{self.threads}" * bool(self.threads),
+        ]
+        return "/".join([*parts, f"b{self.batch}", *filter(None, [*unusual, self.recipe])])
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw values of one metric, one per round. `process` numbers the process they come from."""
+    """Raw values of one metric, one per round. `process` numbers the process they come from.
+    `conditions` are what else was read while they were measured: numbers by name."""
 
     case: Case
     metric: str
@@ -109,6 +162,7 @@ class Measurement:
     steps_per_round: int = 1
     process: int = 0
     flags: tuple[str, ...] = ()
+    conditions: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _one_of("metric", self.metric, METRICS)
@@ -120,6 +174,7 @@ class Measurement:
         _count("process", self.process, least=0)
         if not all(isinstance(flag, str) for flag in self.flags):
             raise RecordError(f"flags are {self.flags!r}, but should be strings")
+        _numbers("conditions", self.conditions)
         if not self.values:
             raise RecordError(f"{self.metric} has no values")
         for value in self.values:
@@ -148,12 +203,12 @@ class Agreement:
 
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, VERDICTS)
-        for field in ("error", "floor", "ratio"):
-            value = getattr(self, field)
-            if value is None and field != "error":
+        for name in ("error", "floor", "ratio"):
+            value = getattr(self, name)
+            if value is None and name != "error":
                 continue
             if not _number(value) or math.isnan(value) or value < 0:
-                raise RecordError(f"{field} is {value!r}, but should be a number >= 0")
+                raise RecordError(f"{name} is {value!r}, but should be a number >= 0")
 
 
 @dataclass(frozen=True)
@@ -170,13 +225,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended. There is exactly one per suite and case."""
+    """How a case ended. There is exactly one per suite and case. `phases` says where its seconds
+    went."""
 
     case: Case
     status: str
     reason: str
     seconds: float
     reproduce: str
+    phases: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _one_of("status", self.status, STATUSES)
@@ -184,14 +241,42 @@ class Outcome:
             raise RecordError(f"outcome {self.status!r} of {self.case.key} has no reason")
         if not _number(self.seconds) or not 0 <= self.seconds < math.inf:
             raise RecordError(f"seconds is {self.seconds!r}, but should be a number >= 0")
+        _numbers("phases", self.phases)
 
 
-Record = Measurement | Agreement | Facts | Outcome
+@dataclass(frozen=True)
+class Limit:
+    """What the machine can do at most, as one adapter measured it. The largest is the machine's."""
+
+    limit: str
+    unit: str
+    value: float
+    adapter: str
+    device: str
+    threads: int
+    measured: str  # the time, ISO 8601: it may be older than the run
+
+    def __post_init__(self) -> None:
+        _one_of("limit", self.limit, LIMITS)
+        if self.unit != LIMITS[self.limit][0]:
+            raise RecordError(
+                f"unit of {self.limit} is {self.unit!r}, but should be {LIMITS[self.limit][0]!r}"
+            )
+        _one_of("device", self.device, DEVICES)
+        _count("threads", self.threads, least=1)
+        if not _number(self.value) or not 0 < self.value < math.inf:
+            raise RecordError(f"{self.limit} is {self.value!r}, but should be a number > 0")
+
+
+#: Records about a case, and the one that is about the machine.
+CaseRecord = Measurement | Agreement | Facts | Outcome
+Record = CaseRecord | Limit
 KINDS: dict[str, type] = {
     "measurement": Measurement,
     "agreement": Agreement,
     "facts": Facts,
     "outcome": Outcome,
+    "limit": Limit,
 }
 
 
@@ -215,11 +300,14 @@ def decode(line: str) -> Record:
         raise RecordError(
             f"not a record: it should be an object whose kind is one of {list(KINDS)}"
         )
-    if body.pop("schema", None) != SCHEMA:
-        raise RecordError(f"the record has another schema version, but should have {SCHEMA}")
+    schema = body.pop("schema", None)
+    if schema not in READABLE:
+        known = " or ".join(map(str, READABLE))
+        raise RecordError(f"the record has schema version {schema!r}, but should have {known}")
     made = KINDS[body.pop("kind")]
     try:
-        body["case"] = Case(**body["case"])
+        if made is not Limit:
+            body["case"] = Case(**body["case"])
         for name in ("values", "flags"):
             if name in body:
                 body[name] = tuple(body[name])
@@ -235,9 +323,9 @@ def decode(line: str) -> Record:
 
 
 def _strings(made: type, body: Mapping[str, Any]) -> None:
-    for field in dataclasses.fields(made):
-        if field.type == "str" and field.name in body and not isinstance(body[field.name], str):
-            raise RecordError(f"{field.name} is {body[field.name]!r}, but should be a string")
+    for known in dataclasses.fields(made):
+        if known.type == "str" and known.name in body and not isinstance(body[known.name], str):
+            raise RecordError(f"{known.name} is {body[known.name]!r}, but should be a string")
 
 
 def _one_of(name: str, value: object, allowed: Any) -> None:
@@ -248,6 +336,14 @@ def _one_of(name: str, value: object, allowed: Any) -> None:
 def _count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
         raise RecordError(f"{name} is {value!r}, but should be an integer >= {least}")
+
+
+def _numbers(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise RecordError(f"{name} is {value!r}, but should be a mapping")
+    for key, part in value.items():
+        if not isinstance(key, str) or not _number(part) or not math.isfinite(part):
+            raise RecordError(f"{name} has {key!r}: {part!r}, but should have numbers by name")
 
 
 def _number(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Vision Transformer (Dosovitskiy et al. 2020): patches, class token, pre-norm blocks, GELU."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from adapters.data import digits
 from adapters.model import Model, near, weight
@@ -19,6 +20,14 @@ class Config:
     @property
     def tokens(self):
         return (self.side // self.patch) ** 2 + 1
+
+
+def at_length(config, length):
+    """The configuration whose images make `length` tokens: a square of patches and one more."""
+    side = math.isqrt(length - 1)
+    if side * side != length - 1 or not side:
+        raise ValueError(f"{length} tokens, but should be a square number and 1")
+    return replace(config, side=side * config.patch)
 
 
 def initial(config, rng):
@@ -98,4 +107,6 @@ MODEL = Model(
     example=lambda config, batch: digits(config.side, batch),
     forward=forward,
     recipe="adamw_clip",
+    lengths=(10, 17, 37, 65, 145, 257),
+    at_length=at_length,
 )

@@ -3,11 +3,12 @@ inference only."""
 
 import numpy as np
 
+from adapters import base
 from adapters.base import require
 from adapters.numpy_reference import NumpyOps
 
 
-class Adapter:
+class Adapter(base.Adapter):
     framework = "toy"
     ops = NumpyOps
 
@@ -28,7 +29,7 @@ class Adapter:
         return Program(spec)
 
 
-class Program:
+class Program(base.Program):
     untimed = ""
 
     def __init__(self, spec):
