@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from adapters.registry import Registry, UnknownName
+from adapters.registry import UnknownName
 from harness import clock
 from harness.attempt import Attempt
-from harness.environment import describe, physical_cores
-from harness.pool import Pool, Settings
-from harness.progress import Display
+from harness.client import WorkerFailure
 from harness.runner import PROCESSES, Ended, Runner
 from results.records import Case, Outcome
-from results.store import RunWriter, StoreError
-from suites.selection import Selection
+from results.store import StoreError
+from suites.performance.sweeps import Points
+from suites.selection import SWEEPS
+from suites.session import Session
 
 #: pytest-benchmark's timer for everything that is measured in a worker.
 CLOCK = clock.WorkerClock()
-
-MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
+SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +36,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--precisions", **names, help="only these precisions")
     group.addoption("--device", default="cpu", help="cpu (default) or cuda")
     group.addoption("--preset", default="quick", choices=list(PROCESSES), help="how thoroughly")
-    group.addoption("--size", default="small", help="size of the models that are measured")
+    group.addoption("--size", default="", help="size of the models that are measured (small)")
     group.addoption("--threads", type=int, help="threads per worker (default: physical cores)")
+    group.addoption(
+        "--isolation",
+        choices=("case", "adapter"),
+        help="new timing processes for every case, or for every adapter "
+        "(default: adapter for preset quick, else case)",
+    )
+    group.addoption(
+        "--allocator",
+        default="pinned",
+        choices=("pinned", "default"),
+        help="malloc of timed processes: keeping freed pages (pinned), or the system's default",
+    )
+    group.addoption(
+        "--sweep", action="append", default=[], metavar="|".join(SWEEPS), help="measure scaling too"
+    )
+    group.addoption(
+        "--traces",  # --trace is pytest's own: it starts a debugger
+        action="store_true",
+        help="keep a trace of each case by the framework's profiler",
+    )
+    group.addoption(
+        "--resume", metavar="RUN", help="take over what this run has decided, and do the rest"
+    )
+    group.addoption(
+        "--wait-for-gpu",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for other processes to leave the GPU",
+    )
+    group.addoption(
+        "--share-gpu",
+        action="store_true",
+        help="measure beside other processes; figures are marked",
+    )
     group.addoption(
         "--python",
         action="append",
@@ -85,118 +115,12 @@ def _names(text: str) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[SESSION] = Session(config)
-
-
-class Session:
-    """Everything of one pytest session. The store and the workers appear when first needed."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        option = config.option
-        try:
-            self.registry = Registry.load(option.adapter_module)
-            self.selection = Selection(
-                self.registry,
-                adapters=option.adapters,
-                models=option.models,
-                precisions=option.precisions,
-                device=option.device,
-                sizes={"performance": option.size, "controls": option.size},
-            )
-            self._pythons = _interpreters(option.python, self.registry)
-            for name in ("threads", "case_timeout", "memory_limit"):
-                _positive(name, getattr(option, name))
-        except UnknownName as error:
-            raise pytest.UsageError(str(error)) from None
-        # the terminal as it is now, before pytest captures what tests print
-        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        self.cases: list[Case] = []
-        self.report: str = ""
-        self._runner: Runner | None = None
-
-    @property
-    def runner(self) -> Runner:
-        if self._runner is None:
-            self._open()
-        assert self._runner is not None
-        return self._runner
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        return self._runner.outcomes if self._runner is not None else []
-
-    def _open(self) -> None:
-        option = self._config.option
-        threads = option.threads or physical_cores()
-        total = psutil.virtual_memory().total
-        limit = int(option.memory_limit * 2**30 if option.memory_limit else MEMORY_SHARE * total)
-        self._scratch = tempfile.TemporaryDirectory(prefix="assay-", ignore_cleanup_errors=True)
-        self.pool = Pool(
-            Settings(
-                registry=self.registry,
-                python=sys.executable,
-                scratch=Path(self._scratch.name),
-                threads=threads,
-                case_timeout=option.case_timeout,
-                memory_limit=limit,
-                pythons=self._pythons,
-            )
-        )
-        environment = describe(
-            command=["pytest", *self._config.invocation_params.args],
-            options={"preset": option.preset, "device": option.device, "threads": threads},
-        )
-        run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
-        self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
-        self.display = Display(self._stream, len(self.cases))
-        self._runner = Runner(self.pool, self.store, self.display)
-        self._runner.ahead(self.cases)
-
-    def close(self) -> None:
-        """Ends workers and closes the store; then writes the report of a benchmark run."""
-        if self._runner is None:
-            return
-        self.display.close()
-        self._runner.close()
-        self.store.close()
-        self._scratch.cleanup()
-        option = self._config.option
-        if option.benchmark and option.report != "none":
-            self.report = self._write_report()
-
-    def _write_report(self) -> str:
-        """The report's path, or why there is none; the records are safe either way."""
-        option = self._config.option
-        folder = Path(option.report) if option.report else self.store.folder / "report"
-        try:
-            from reports import build  # needs plotly, which measuring does not
-
-            return str(build([self.store.folder], folder))
-        except (StoreError, ImportError) as error:
-            return f"none: {error}; `python -m reports {self.store.folder} -o DIR` makes it later"
-
-
-SESSION = pytest.StashKey[Session]()
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and value <= 0:
-        raise UnknownName(f"--{name.replace('_', '-')} is {value:g}, but should be above 0")
-
-
-def _interpreters(options: list[str], registry: Registry) -> dict[str, str]:
-    found = {}
-    for text in options:
-        name, _, path = text.partition("=")
-        registry.select([name])
-        if not os.access(path, os.X_OK):
-            raise UnknownName(
-                f"--python {text}: {path or 'nothing'} is not an executable file; it should be "
-                "ADAPTER=PATH, the path of a Python interpreter"
-            )
-        found[name] = path
-    return found
+    # the terminal as it is now, before pytest captures what tests print
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    try:
+        config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
+    except (UnknownName, StoreError) as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 # -- collection ------------------------------------------------------------------------------------
@@ -207,8 +131,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     session = metafunc.config.stash[SESSION]
     if "case" in metafunc.fixturenames:
-        cases = session.selection.cases(metafunc.module.PLAN)
-        metafunc.parametrize("case", cases, ids=[case.key for case in cases])
+        plans = getattr(metafunc.module, "PLANS", None) or [metafunc.module.PLAN]
+        cases = [case for plan in plans for case in session.selection.cases(plan)]
+        ids = [f"{case.suite.removeprefix('sweep_')}/{case.key}" if len(plans) > 1 else case.key
+               for case in cases]  # fmt: skip
+        metafunc.parametrize("case", cases, ids=ids)
     if "adapter" in metafunc.fixturenames:
         metafunc.parametrize("adapter", session.registry.select(session.selection.adapters))
 
@@ -223,8 +150,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    parameters = [getattr(item, "callspec", None) for item in items]
-    config.stash[SESSION].cases = [p.params["case"] for p in parameters if p and "case" in p.params]
+    session = config.stash[SESSION]
+    if session.adapter_by_adapter:
+        items.sort(key=_adapter_by_adapter)
+    session.cases = [case for item in items if (case := _case(item)) is not None]
+
+
+def _adapter_by_adapter(item: pytest.Item) -> tuple[int, str]:
+    """Leaves conformance in front and gathers what is timed by adapter."""
+    case = _case(item)
+    timed = case is not None and case.suite != "conformance"
+    return (1, case.adapter) if timed and case else (0, "")
+
+
+def _case(item: pytest.Item) -> Case | None:
+    parameters = getattr(item, "callspec", None)
+    return parameters.params.get("case") if parameters else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A case that the resumed run has decided ends as it ended there."""
+    outcome = _decided(pyfuncitem)
+    if outcome is None:
+        return None
+    if outcome.status != "ok":
+        _end_test(outcome)
+    return True
+
+
+def _decided(item: pytest.Item) -> Outcome | None:
+    session, case = item.config.stash[SESSION], _case(item)
+    if case is None or case not in session.decided:
+        return None
+    assert session.runner  # opens the run, which takes the records over
+    return session.decided[case]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -245,7 +205,71 @@ def runner(request: pytest.FixtureRequest) -> Runner:
 @pytest.fixture
 def processes(request: pytest.FixtureRequest) -> int:
     """How many processes the preset measures a case in."""
-    return PROCESSES[request.config.option.preset]
+    return request.config.stash[SESSION].processes
+
+
+@pytest.fixture
+def tracing(request: pytest.FixtureRequest) -> Path | None:
+    """Where traces go; None where none are wanted."""
+    return request.config.stash[SESSION].traces
+
+
+@pytest.fixture
+def measure_limit(request: pytest.FixtureRequest) -> Callable[[str], float]:
+    """Measures a limit of the machine; the test is skipped where no adapter can."""
+
+    def measure(limit: str) -> float:
+        try:
+            found = request.config.stash[SESSION].limits(limit)
+        except WorkerFailure as failure:
+            raise pytest.skip.Exception(failure.reason) from None
+        return max(one.value for one in found)
+
+    return measure
+
+
+@pytest.fixture
+def curve(
+    request: pytest.FixtureRequest,
+) -> Callable[[Points, Callable[[Attempt], float]], None]:
+    """Measures the points of a curve, each a case with an outcome of its own. Out of memory and
+    unsupported are points as well; the test fails for any other end, or where no point is ok."""
+
+    def draw(points: Points, measure: Callable[[Attempt], float]) -> None:
+        __tracebackhide__ = True
+        session, outcomes = request.config.stash[SESSION], []
+        rate: float | None = None
+        point = next(points, None)
+        while point is not None:
+            outcome, rate = _point(session, point, measure, _reproduce(request.node))
+            outcomes.append(outcome)
+            try:
+                point = points.send(rate)
+            except StopIteration:
+                break
+        for outcome in outcomes:
+            if outcome.status not in ("ok", "out_of_memory", "unsupported"):
+                _end_test(outcome)
+        if not any(outcome.status == "ok" for outcome in outcomes):
+            _end_test(outcomes[0])
+
+    return draw
+
+
+def _point(
+    session: Session, case: Case, measure: Callable[[Attempt], float], reproduce: str
+) -> tuple[Outcome, float | None]:
+    if case in session.decided:
+        return session.decided[case], session.rate(case)
+    rate = None
+    try:
+        with session.runner.case(case, reproduce=reproduce) as attempt:
+            rate = measure(attempt)
+    except Ended as ended:
+        return ended.outcome, None
+    except StoreError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+    return session.outcomes[-1], rate
 
 
 @pytest.fixture
@@ -285,12 +309,13 @@ def _reproduce(item: pytest.Item) -> str:
     words = ["pytest", item.nodeid]
     if option.benchmark:
         words.append("--benchmark")
-    for name, default in (("device", "cpu"), ("preset", "quick"), ("size", "small")):
+    defaults = {"device": "cpu", "preset": "quick", "size": "", "allocator": "pinned"}
+    for name, default in {**defaults, "isolation": None}.items():
         if getattr(option, name) != default:
             words += [f"--{name}", getattr(option, name)]
     if option.threads:
         words += ["--threads", str(option.threads)]
-    for name in ("adapter_module", "python"):
+    for name in ("adapter_module", "python", "sweep"):
         for value in getattr(option, name):
             words += ["--" + name.replace("_", "-"), value]
     return shlex.join(words)
@@ -334,6 +359,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("assay")
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     terminalreporter.write_line(f"{len(session.outcomes)} cases: {told}")
+    inside, total = session.runner.overhead()
+    if total:
+        share = f"{inside:.0f} of {total:.0f} s of measuring ({inside / total:.0%})"
+        terminalreporter.write_line(f"{share} were spent in what is measured")
     terminalreporter.write_line(f"records: {session.store.folder}")
     if session.report:
         terminalreporter.write_line(f"report:  {session.report}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,122 +14,17 @@ import numpy as np
 import optax
 from jax import lax
 
-from adapters import base
-from adapters.base import Gradients, Spec, Unsupported
-from adapters.ops import Array, Ops
+from adapters import base, probes
+from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
+from adapters.jax_ops import JaxOps
 from adapters.training import Recipe
-
-
-class JaxOps(Ops):
-    """XLA's own layouts are those of the vocabulary: nothing is transposed but heads."""
-
-    def __init__(self, dtype: str) -> None:
-        self._dtype = dtype
-
-    def constant(self, value: np.ndarray) -> Array:
-        return jnp.asarray(value, self._dtype)
-
-    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
-        return jnp.reshape(x, tuple(shape))
-
-    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
-        return jnp.transpose(x, tuple(axes))
-
-    def concat(self, xs: Sequence[Array], *, axis: int) -> Array:
-        return jnp.concatenate(list(xs), axis=axis)
-
-    def slice(self, x: Array, *, axis: int, start: int, stop: int) -> Array:
-        return lax.slice_in_dim(x, start, stop, axis=axis)
-
-    def broadcast_to(self, x: Array, shape: Sequence[int]) -> Array:
-        return jnp.broadcast_to(x, tuple(shape))
-
-    def add(self, a: Array, b: Array) -> Array:
-        return a + b
-
-    def multiply(self, a: Array, b: Array) -> Array:
-        return a * b
-
-    def relu(self, x: Array) -> Array:
-        return jax.nn.relu(x)
-
-    def gelu(self, x: Array) -> Array:
-        return jax.nn.gelu(x, approximate=False)
-
-    def matmul(self, a: Array, b: Array) -> Array:
-        return a @ b
-
-    def dense(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        # rows first: XLA's CPU gradient of w is slower when it contracts two axes
-        y = x.reshape(-1, x.shape[-1]) @ w
-        y = y if b is None else y + b
-        return y.reshape(*x.shape[:-1], w.shape[-1])
-
-    def conv2d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
-    ) -> Array:
-        y = lax.conv_general_dilated(
-            x,
-            w,
-            window_strides=(stride, stride),
-            padding=((padding, padding), (padding, padding)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return y if b is None else y + b
-
-    def attention(self, q: Array, k: Array, v: Array) -> Array:
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(q.shape[-1])
-        return jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(scores), v)
-
-    def mean(self, x: Array, *, axis: int | Sequence[int]) -> Array:
-        return jnp.mean(x, axis=axis if isinstance(axis, int) else tuple(axis))
-
-    def softmax(self, x: Array) -> Array:
-        return jax.nn.softmax(x)
-
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
-        return lax.reduce_window(x, -jnp.inf, lax.max, sizes, strides, "VALID")
-
-    def layer_norm(self, x: Array, scale: Array, offset: Array, *, epsilon: float) -> Array:
-        mean, var = _moments(x, axes=(-1,))
-        return (x - mean) / jnp.sqrt(var + epsilon) * scale + offset
-
-    def batch_norm(
-        self,
-        x: Array,
-        scale: Array,
-        offset: Array,
-        mean: Array,
-        var: Array,
-        *,
-        train: bool,
-        momentum: float,
-        epsilon: float,
-    ) -> tuple[Array, Array, Array]:
-        if not train:
-            return (x - mean) * (lax.rsqrt(var + epsilon) * scale) + offset, mean, var
-        n = math.prod(x.shape[:-1])
-        batch_mean, batch_var = _moments(x, axes=tuple(range(x.ndim - 1)))
-        y = (x - batch_mean) * (lax.rsqrt(batch_var + epsilon) * scale) + offset
-        new_mean = (1 - momentum) * mean + momentum * batch_mean.reshape(-1)
-        new_var = (1 - momentum) * var + momentum * n / (n - 1) * batch_var.reshape(-1)
-        return y, new_mean, new_var
-
-    def cross_entropy(self, logits: Array, labels: Array) -> Array:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def _moments(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and biased variance, axes kept."""
-    mean = x.mean(axes, keepdims=True)
-    centred = x - mean
-    return mean, (centred * centred).mean(axes, keepdims=True)
 
 
 class Adapter(base.Adapter):
     framework = "jax"
     ops = JaxOps
+    compile_cache = True
+    _device: jax.Device | None = None  # of the last build
 
     def versions(self) -> dict[str, str]:
         import jaxlib
@@ -149,13 +44,59 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        # Both are global and looked at by every trace, so they hold while this program lives
-        jax.config.update("jax_enable_x64", spec.dtype == "float64")
-        # fp32 means float32: no TF32 or bfloat16 in matrix products or convolutions
-        jax.config.update("jax_default_matmul_precision", "highest")
-        program = Program(spec, _device(spec.device))
+        program = Program(spec, self._configure(spec.device, x64=spec.dtype == "float64"))
         program.load(params, buffers)
         return program
+
+    def _configure(self, device: str, *, x64: bool) -> jax.Device:
+        # Both are global and looked at by every trace, so they hold while this program lives
+        jax.config.update("jax_enable_x64", x64)
+        # fp32 means float32: no TF32 or bfloat16 in matrix products or convolutions
+        jax.config.update("jax_default_matmul_precision", "highest")
+        self._device = _device(device)
+        return self._device
+
+    def devices(self) -> list[str]:
+        return ["cpu", "cuda"] if _has("cuda") else ["cpu"]
+
+    def libraries(self) -> dict[str, str]:
+        client = (self._device or jax.devices()[0]).client
+        return {"backend": client.platform, "backend_version": client.platform_version}
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        place = self._configure(device, x64=False)
+        if device == "cpu":
+            _require_threads(threads)
+        if limit == "bandwidth":
+            return _bandwidth(place)
+        n, work = probes.matrix_product(limit, device)
+        # bfloat16 into float32: on the CPU the product into bfloat16 is five times slower
+        dtype, result = {
+            "matmul_fp32": ("float32", "float32"),
+            "matmul_bf16": ("bfloat16", "float32"),
+            "matmul_int8": ("int8", "int32"),
+        }[limit]
+        a = jnp.ones((n, n), dtype, device=place)
+        product = jax.jit(lambda a, b: lax.dot(a, b, preferred_element_type=result))
+        return Probe(lambda: product(a, a), jax.block_until_ready, work)
+
+    def device_memory(self) -> dict[str, int] | None:
+        """Since the process started: JAX cannot reset it."""
+        statistics = self._device.memory_stats() if self._device else None
+        return {"peak": statistics["peak_bytes_in_use"]} if statistics else None
+
+
+def _bandwidth(place: jax.Device) -> Probe:
+    n, work = probes.bandwidth()
+    a, b = (jnp.ones(n, "float32", device=place) for _ in range(2))
+    add = jax.jit(jnp.add, donate_argnums=0)
+
+    def step() -> jax.Array:
+        nonlocal a  # its memory, donated, becomes that of the result
+        a = add(a, b)
+        return a
+
+    return Probe(step, jax.block_until_ready, work)
 
 
 def _device(name: str) -> jax.Device:
@@ -163,6 +104,13 @@ def _device(name: str) -> jax.Device:
         return jax.devices(name)[0]
     except RuntimeError as error:
         raise Unsupported(f"no {name} device: {error}") from error
+
+
+def _has(platform: str) -> bool:
+    try:
+        return bool(jax.devices(platform))
+    except RuntimeError:
+        return False
 
 
 class State(NamedTuple):
@@ -205,6 +153,19 @@ class Program(base.Program):
         loss, self._state = self._train(self._state, x, y)
         return loss
 
+    def first_step(self, batch: Any, watch: Stopwatch) -> Any:
+        infer = self._spec.mode == "infer"
+        with watch("trace"):
+            arguments = (self._state, *batch[: 1 if infer else 2])
+            lowered = self._jitted.trace(*arguments).lower()
+        with watch("compile"):
+            lowered.compile()
+        return self.step(batch)  # finds what was compiled: JAX keeps it with the lowered function
+
+    @property
+    def _jitted(self) -> Any:
+        return self._infer if self._spec.mode == "infer" else self._train
+
     def _forward(self, state: State, x: jax.Array) -> jax.Array:
         output = self._network.forward({**state.params, **state.buffers}, x)[0]
         self._output_dtype = output.dtype.name
@@ -241,18 +202,29 @@ class Program(base.Program):
             for tensors in (self._state.params, self._state.buffers)
         )
 
+    def profile(self, batch: Any, steps: int, folder: Path) -> Path:
+        with jax.profiler.trace(folder, create_perfetto_trace=True):
+            for _ in range(steps):
+                self.wait(self.step(batch))
+        return next(folder.glob("**/perfetto_trace.json.gz"))
+
     def facts(self) -> dict[str, Any]:
-        step = self._infer if self._spec.mode == "infer" else self._train
+        device = next(iter(self._state.params.values())).device
+        executables = self._jitted._cache_size()
         return {
             "parameter_dtypes": sorted({v.dtype.name for v in self._state.params.values()}),
             "output_dtype": self._output_dtype,
-            "device": str(next(iter(self._state.params.values())).device),
+            "device_kind": "cuda" if device.platform == "gpu" else device.platform,
+            "device": str(device),
             "threads": _cpu_threads(),
-            "platform": self._device.platform,
+            "compilations": executables,
+            # where jit is disabled JAX runs operation by operation, and there is no executable
+            "compiled_share": float(executables > 0),
+            "platform": device.platform,
             "x64": jax.config.jax_enable_x64,
             "default_matmul_precision": jax.config.jax_default_matmul_precision,
+            "compilation_cache": jax.config.jax_enable_compilation_cache,
             "compilation_cache_dir": jax.config.jax_compilation_cache_dir,
-            "compilations": step._cache_size(),
             "NPROC": os.environ.get("NPROC"),
             "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         }
@@ -263,6 +235,12 @@ def _cpu_threads() -> int | None:
     tells it. NPROC in the environment sets it. None where there is no /proc."""
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     return names.count("tf_XLAEigen") if names else None
+
+
+def _require_threads(threads: int) -> None:
+    """JAX takes a number of threads from the environment only."""
+    found = _cpu_threads()
+    require(found in (None, threads), f"{threads} threads, but XLA has {found}; see NPROC")
 
 
 class _AdamState(NamedTuple):

@@ -99,6 +99,15 @@ class NoisyOps(Ops):
         )
         return self._rounded(y), self._summed(new_mean, terms), self._summed(new_var, terms)
 
+    def cross_entropy(self, logits: Array, labels: Array) -> Array:
+        """Takes the logarithm of a sum whose largest term is exp 0 = 1. Rounding this sum to
+        s (1 + d) adds d to the loss of an example, however small that loss is."""
+        examples, classes = self.shape(logits)
+        loss = self._rounded(self._inner.cross_entropy(logits, labels))
+        size = self._unit * math.sqrt(classes / 2) / math.sqrt(examples)  # of a mean of such d
+        draw = np.asarray(size * (2.0 * self._rng.random() - 1.0))
+        return self._inner.add(loss, self._inner.constant(draw))
+
 
 def _forwarding(name: str) -> Any:
     def op(self: NoisyOps, *arguments: Any, **keywords: Any) -> Any:

@@ -3,142 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config
+from tensorflow.python.util import _pywrap_util_port
 
-from adapters import base
-from adapters.base import Gradients, Spec, Unsupported, require
-from adapters.ops import Array, Ops
-
-
-class TensorflowOps(Ops):
-    """TensorFlow's own layouts are those of the vocabulary: nothing is transposed but heads."""
-
-    def __init__(self, dtype: tf.DType) -> None:
-        self._dtype = dtype
-
-    def constant(self, value: np.ndarray) -> Array:
-        return tf.constant(value, self._dtype)
-
-    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
-        return tf.reshape(x, tuple(shape))
-
-    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
-        return tf.transpose(x, tuple(axes))
-
-    def concat(self, xs: Sequence[Array], *, axis: int) -> Array:
-        return tf.concat(list(xs), axis=axis)
-
-    def slice(self, x: Array, *, axis: int, start: int, stop: int) -> Array:
-        begin, size = [0] * len(x.shape), list(x.shape)
-        begin[axis], size[axis] = start, stop - start
-        return tf.slice(x, begin, size)  # the gradient of x[...] is slower
-
-    def broadcast_to(self, x: Array, shape: Sequence[int]) -> Array:
-        return tf.broadcast_to(x, tuple(shape))
-
-    def add(self, a: Array, b: Array) -> Array:
-        return a + b
-
-    def multiply(self, a: Array, b: Array) -> Array:
-        return a * b
-
-    def relu(self, x: Array) -> Array:
-        return tf.nn.relu(x)
-
-    def gelu(self, x: Array) -> Array:
-        # tf.nn.gelu rounds sqrt(2) to float32 even in float64: an error of 9e-10
-        return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
-
-    def matmul(self, a: Array, b: Array) -> Array:
-        return tf.matmul(a, b)
-
-    def dense(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        # rows first: the gradient of a broadcast matmul is slower
-        y = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), w)
-        y = y if b is None else tf.nn.bias_add(y, b)
-        return tf.reshape(y, (*x.shape[:-1], w.shape[-1]))
-
-    def conv2d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
-    ) -> Array:
-        y = tf.nn.conv2d(x, w, stride, _pads(w, stride=stride, padding=padding))
-        return y if b is None else tf.nn.bias_add(y, b)
-
-    def attention(self, q: Array, k: Array, v: Array) -> Array:
-        q, k, v = (tf.transpose(t, (0, 2, 1, 3)) for t in (q, k, v))  # (N, heads, S, D)
-        q = q * (1.0 / math.sqrt(q.shape[-1]))
-        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True))  # (N, heads, S, S)
-        return tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3))
-
-    def mean(self, x: Array, *, axis: int | Sequence[int]) -> Array:
-        return tf.reduce_mean(x, axis=axis)
-
-    def softmax(self, x: Array) -> Array:
-        return tf.nn.softmax(x)
-
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        return tf.nn.max_pool2d(x, window, stride, "VALID")
-
-    def layer_norm(self, x: Array, scale: Array, offset: Array, *, epsilon: float) -> Array:
-        centred = x - tf.reduce_mean(x, -1, keepdims=True)
-        var = tf.reduce_mean(centred * centred, -1, keepdims=True)
-        return centred * tf.math.rsqrt(var + epsilon) * scale + offset
-
-    def batch_norm(
-        self,
-        x: Array,
-        scale: Array,
-        offset: Array,
-        mean: Array,
-        var: Array,
-        *,
-        train: bool,
-        momentum: float,
-        epsilon: float,
-    ) -> tuple[Array, Array, Array]:
-        if self._dtype == tf.float32 and len(x.shape) == 4:  # all that the fused kernel takes
-            y, new_mean, new_var, *_ = tf.raw_ops.FusedBatchNormV3(
-                x=x,
-                scale=scale,
-                offset=offset,
-                mean=mean,
-                variance=var,
-                epsilon=epsilon,
-                exponential_avg_factor=momentum if train else 1.0,
-                is_training=train,
-            )
-            return (y, new_mean, new_var) if train else (y, mean, var)
-        if not train:
-            return tf.nn.batch_normalization(x, mean, var, offset, scale, epsilon), mean, var
-        batch_mean, batch_var = tf.nn.moments(x, list(range(len(x.shape) - 1)))
-        y = tf.nn.batch_normalization(x, batch_mean, batch_var, offset, scale, epsilon)
-        n = math.prod(x.shape[:-1])
-        new_mean = (1 - momentum) * mean + momentum * batch_mean
-        new_var = (1 - momentum) * var + momentum * n / (n - 1) * batch_var
-        return y, new_mean, new_var
-
-    def cross_entropy(self, logits: Array, labels: Array) -> Array:
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return tf.reduce_mean(losses)
-
-
-def _pads(w: Array, *, stride: int, padding: int) -> Any:
-    """`padding` zeros on all sides, by a name where there is one: those kernels are faster.
-    With a stride "SAME" would pad other sides."""
-    if padding == 0:
-        return "VALID"
-    if stride == 1 and tuple(w.shape[:2]) == (2 * padding + 1, 2 * padding + 1):
-        return "SAME"
-    return [[0, 0], [padding, padding], [padding, padding], [0, 0]]
+from adapters import base, tf_probes, tf_trace
+from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
+from adapters.tf_ops import TensorflowOps
 
 
 class Adapter(base.Adapter):
     framework = "tensorflow"
     ops = TensorflowOps
+    _device = "cpu"  # of the last build
 
     def versions(self) -> dict[str, str]:
         return {"tensorflow": tf.__version__}
@@ -156,16 +39,53 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        gpus = tf.config.list_physical_devices("GPU")
-        require(spec.device != "cuda" or bool(gpus), "no CUDA device: TensorFlow lists no GPU")
-        for gpu in gpus:  # for the CPU too: the runtime, once started, takes no such setting
-            tf.config.experimental.set_memory_growth(gpu, True)
-        _set_threads(spec.threads)
-        # fp32 means float32: no TF32 in matrix products or convolutions
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+        self._configure(spec.device, spec.threads)
         program = self.program(spec)
         program.load(params, buffers)
         return program
+
+    def _configure(self, device: str, threads: int) -> None:
+        gpus = tf.config.list_physical_devices("GPU")
+        require(device != "cuda" or bool(gpus), "no CUDA device: TensorFlow lists no GPU")
+        for gpu in gpus:  # for the CPU too: the runtime, once started, takes no such setting
+            tf.config.experimental.set_memory_growth(gpu, True)
+        _set_threads(threads)
+        # rather an error than a quiet return to the CPU
+        tf.config.set_soft_device_placement(False)
+        # fp32 means float32: no TF32 in matrix products or convolutions
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        self._device = device
+
+    def devices(self) -> list[str]:
+        return ["cpu", "cuda"] if tf.config.list_physical_devices("GPU") else ["cpu"]
+
+    def libraries(self) -> dict[str, str]:
+        built = {name: str(value) for name, value in tf.sysconfig.get_build_info().items()}
+        return built | {"onednn": str(_onednn()), "compiler": tf.version.COMPILER_VERSION}
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        self._configure(device, threads)
+        return tf_probes.probe(limit, _place(device), device)
+
+    def reset_device_memory(self) -> bool:
+        if self._device != "cuda":
+            return False
+        tf.config.experimental.reset_memory_stats("GPU:0")
+        return True
+
+    def device_memory(self) -> dict[str, int] | None:
+        if self._device != "cuda":  # TensorFlow has numbers for the CPU, which are zeros
+            return None
+        return {"peak": tf.config.experimental.get_memory_info("GPU:0")["peak"]}
+
+
+def _place(device: str) -> str:
+    return "/GPU:0" if device == "cuda" else "/CPU:0"
+
+
+def _onednn() -> bool:
+    """Whether kernels of oneDNN are built in and used."""
+    return _pywrap_util_port.IsMklEnabled() and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 def _set_threads(threads: int) -> None:
@@ -187,7 +107,7 @@ class Program(base.Program):
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._dtype = tf.as_dtype(spec.dtype)
-        self._device = "/GPU:0" if spec.device == "cuda" else "/CPU:0"
+        self._device = _place(spec.device)
         self._network = spec.network(TensorflowOps(self._dtype))
         self._infer = self._compiled(self._forward)
         self._train = self._compiled(self._update)
@@ -334,19 +254,44 @@ class Program(base.Program):
             for variables in (self._params, self._buffers)
         )
 
+    def first_step(self, batch: Any, watch: Stopwatch) -> Any:
+        with watch("trace"):
+            self._concrete(batch)
+        return self.step(batch)  # XLA compiles in here, and TensorFlow does not tell how long
+
+    @property
+    def _function(self) -> Any:
+        return self._infer if self._spec.mode == "infer" else self._train
+
+    def _concrete(self, batch: Any) -> Any:
+        """The graph for such a batch, traced if it is not yet."""
+        inputs = batch[:1] if self._spec.mode == "infer" else batch
+        return self._function.get_concrete_function(*inputs)
+
+    def profile(self, batch: Any, steps: int, folder: Path) -> Path:
+        with tf.profiler.experimental.Profile(str(folder)):
+            for _ in range(steps):
+                self.fetch(self.step(batch))
+        return tf_trace.convert(next(folder.glob("**/*.xplane.pb")), folder / "trace.json.gz")
+
     def facts(self) -> dict[str, Any]:
-        infer = self._spec.mode == "infer"
-        step = self._infer if infer else self._train
-        # the trace that ran: asking for it by its signature makes no new one
-        graph = step.get_concrete_function(*self._signature[: 1 if infer else 2]).function_def
-        return {
+        device = next(iter(self._params.values())).device
+        facts = {
             "parameter_dtypes": sorted({v.dtype.name for v in self._params.values()}),
             "output_dtype": self._output_dtype,
-            "device": next(iter(self._params.values())).device,
+            "device_kind": "cuda" if "GPU" in device else "cpu",
+            "device": device,
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
-            "traces": step.experimental_get_tracing_count(),
-            # of a graph that must compile, XLA compiles everything or raises
-            "xla_must_compile": graph.attr["_XlaMustCompile"].b,
+            "compilations": self._function.experimental_get_tracing_count(),
             "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "onednn": _onednn(),
+            "soft_device_placement": tf.config.get_soft_device_placement(),
+            "deterministic_ops": config.is_op_determinism_enabled(),
+            "TF_XLA_FLAGS": os.environ.get("TF_XLA_FLAGS"),
         }
+        if self.jit_compile:
+            # of a graph that must compile, XLA compiles everything or raises
+            graph = self._concrete(self._signature).function_def
+            facts["compiled_share"] = float(graph.attr["_XlaMustCompile"].b)
+        return facts

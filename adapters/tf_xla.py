@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from adapters import tf_graph
-from adapters.base import Spec
-from adapters.tf_graph import TensorflowOps
+from adapters.base import Probe, Spec, Unsupported
+from adapters.tf_ops import TensorflowOps
 
 __all__ = ["Adapter", "TensorflowOps"]
 
 
 class Adapter(tf_graph.Adapter):
+    compile_cache = True
+
     def program(self, spec: Spec) -> Program:
         return Program(spec)
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        raise Unsupported("measured through tf_graph")
 
 
 class Program(tf_graph.Program):

@@ -12,14 +12,15 @@ from typing import Any
 
 import torch
 import torch._dynamo
-from torch._dynamo.utils import counters
+from torch._dynamo.utils import clear_compilation_metrics, counters, get_compilation_metrics
+from torch._inductor import metrics
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils._triton import has_triton
 
 from adapters import torch_eager
-from adapters.base import Spec, require
-from adapters.torch_eager import TorchOps
+from adapters.base import Probe, Spec, Stopwatch, Unsupported, require
+from adapters.torch_ops import TorchOps
 
 __all__ = ["Adapter", "TorchOps"]
 
@@ -27,6 +28,8 @@ BACKEND = "inductor"
 
 
 class Adapter(torch_eager.Adapter):
+    compile_cache = True
+
     def program(self, spec: Spec) -> Program:
         require(spec.noise is None, "no noise here: TorchDynamo cannot trace NumPy's generator")
         if spec.device == "cuda":
@@ -36,7 +39,11 @@ class Adapter(torch_eager.Adapter):
         # the counters and the code cache belong to one program: the previous one is gone
         torch._dynamo.reset()
         counters.clear()
+        metrics.reset()
         return Program(spec)
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        raise Unsupported("measured through torch_eager")
 
 
 def _has_cpp_compiler() -> bool:
@@ -51,12 +58,36 @@ class Program(torch_eager.Program):
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(function, fullgraph=True, dynamic=False, backend=BACKEND)
 
+    def first_step(self, batch: Any, watch: Stopwatch) -> Any:
+        clear_compilation_metrics()
+        result = self.step(batch)
+        for record in get_compilation_metrics():  # the forward's frame, then the backward's graph
+            whole, backend, backward = (
+                (microseconds or 0) / 1e6
+                for microseconds in (
+                    record.dynamo_cumulative_compile_time_us,
+                    record.aot_autograd_cumulative_compile_time_us,
+                    record.backward_cumulative_compile_time_us,
+                )
+            )
+            watch.note("trace", whole - backend)
+            watch.note("compile", backend + backward)
+        return result
+
     def facts(self) -> dict[str, Any]:
         graphs = counters["stats"]["unique_graphs"]
+        kernels, calls = metrics.generated_kernel_count, counters["inductor"]["extern_calls"]
+        # with fullgraph, Dynamo counts no frames; of a graph that never came to Inductor neither
+        # AOTAutograd nor Inductor knows
+        compiled = counters["aot_autograd"]["ok"] if kernels + calls else 0
         return super().facts() | {
-            "backend": BACKEND,
-            "compiled_graphs": graphs,
-            "captured_calls": counters["stats"]["calls_captured"],
+            "compilations": graphs,
             "graph_breaks": sum(counters["graph_break"].values()),
-            "recompiles": graphs - 1,  # one function runs in a program, and is one full graph
+            "compiled_share": compiled / max(graphs, 1),
+            "backend": BACKEND,
+            "generated_kernels": kernels,
+            "library_calls": calls,  # that the generated code makes, to BLAS for example
+            "captured_calls": counters["stats"]["calls_captured"],
+            "compile_cache_hits": counters["inductor"]["fxgraph_cache_hit"],
+            "compile_cache_misses": counters["inductor"]["fxgraph_cache_miss"],
         }

@@ -2,136 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from adapters import base
-from adapters.base import Gradients, Spec, require
-from adapters.ops import Array, Ops
-
-
-class TorchOps(Ops):
-    """Shapes are those of the vocabulary (NHWC, HWIO, (in, out)). Weights lie in memory in the
-    order that PyTorch's kernels want (`stored`), so every transposition here is a view."""
-
-    def __init__(self, dtype: torch.dtype, device: str) -> None:
-        self._dtype, self._device = dtype, device
-
-    def constant(self, value: np.ndarray) -> Array:
-        return torch.as_tensor(value, dtype=self._dtype, device=self._device)
-
-    def reshape(self, x: Array, shape: Sequence[int]) -> Array:
-        return x.reshape(tuple(shape))
-
-    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
-        return x.permute(tuple(axes))
-
-    def concat(self, xs: Sequence[Array], *, axis: int) -> Array:
-        return torch.cat(list(xs), dim=axis)
-
-    def slice(self, x: Array, *, axis: int, start: int, stop: int) -> Array:
-        return x.narrow(axis, start, stop - start)
-
-    def broadcast_to(self, x: Array, shape: Sequence[int]) -> Array:
-        return x.expand(tuple(shape))
-
-    def add(self, a: Array, b: Array) -> Array:
-        return a + b
-
-    def multiply(self, a: Array, b: Array) -> Array:
-        return a * b
-
-    def relu(self, x: Array) -> Array:
-        return F.relu(x)
-
-    def gelu(self, x: Array) -> Array:
-        return F.gelu(x)
-
-    def matmul(self, a: Array, b: Array) -> Array:
-        return a @ b
-
-    def dense(self, x: Array, w: Array, b: Array | None = None) -> Array:
-        return F.linear(x, w.t(), b)
-
-    def conv2d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
-    ) -> Array:
-        y = F.conv2d(_nchw(x), w.permute(3, 2, 0, 1), b, stride=stride, padding=padding)
-        return _nhwc(y)
-
-    def attention(self, q: Array, k: Array, v: Array) -> Array:
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (N, heads, S, D)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-
-    def mean(self, x: Array, *, axis: int | Sequence[int]) -> Array:
-        return x.mean(dim=axis if isinstance(axis, int) else tuple(axis))
-
-    def softmax(self, x: Array) -> Array:
-        return F.softmax(x, dim=-1)
-
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        return _nhwc(F.max_pool2d(_nchw(x), window, stride))
-
-    def layer_norm(self, x: Array, scale: Array, offset: Array, *, epsilon: float) -> Array:
-        return F.layer_norm(x, x.shape[-1:], scale, offset, epsilon)
-
-    def batch_norm(
-        self,
-        x: Array,
-        scale: Array,
-        offset: Array,
-        mean: Array,
-        var: Array,
-        *,
-        train: bool,
-        momentum: float,
-        epsilon: float,
-    ) -> tuple[Array, Array, Array]:
-        if train:
-            mean, var = mean.clone(), var.clone()  # F.batch_norm updates these in place
-        y = F.batch_norm(
-            x.movedim(-1, 1), mean, var, scale, offset, train, momentum=momentum, eps=epsilon
-        )
-        return y.movedim(1, -1), mean, var
-
-    def cross_entropy(self, logits: Array, labels: Array) -> Array:
-        return F.cross_entropy(logits, labels)
-
-
-def _nchw(x: Array) -> Array:
-    return x.permute(0, 3, 1, 2)  # of a contiguous NHWC tensor: PyTorch's channels_last
-
-
-def _nhwc(x: Array) -> Array:
-    return x.permute(0, 2, 3, 1)
-
-
-def stored(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of the vocabulary as PyTorch's own modules store it: a weight has its output axis
-    first, so a dense one is (out, in) and a convolution's (O, h, w, I), in channels_last order."""
-    return tensor.movedim(-1, 0).contiguous() if _is_weight(name, tensor) else tensor
-
-
-def viewed(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The vocabulary's view of a stored tensor."""
-    return tensor.movedim(0, -1) if _is_weight(name, tensor) else tensor
-
-
-def _is_weight(name: str, tensor: torch.Tensor) -> bool:
-    return name.endswith("/w") and tensor.ndim >= 2
-
-
-def _views(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: viewed(name, tensor) for name, tensor in tensors.items()}
+from adapters import base, probes
+from adapters.base import Gradients, Probe, Spec, require
+from adapters.torch_ops import TorchOps, stored, viewed, views
 
 
 class Adapter(base.Adapter):
     framework = "torch"
     ops = TorchOps
+    _device = "cpu"  # of the last build
 
     def versions(self) -> dict[str, str]:
         return {"torch": torch.__version__}
@@ -150,15 +37,71 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        if spec.device == "cuda":
-            require(torch.cuda.is_available(), "no CUDA device: torch.cuda.is_available() is False")
-        torch.set_num_threads(spec.threads)
-        # fp32 means float32: no TF32 in matrix products or convolutions
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        self._configure(spec.device, spec.threads)
         program = self.program(spec)
         program.load(params, buffers)
         return program
+
+    def _configure(self, device: str, threads: int) -> None:
+        if device == "cuda":
+            require(torch.cuda.is_available(), "no CUDA device: torch.cuda.is_available() is False")
+        torch.set_num_threads(threads)
+        # fp32 means float32: no TF32 in matrix products or convolutions
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        self._device = device
+
+    def devices(self) -> list[str]:
+        return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+    def libraries(self) -> dict[str, str]:
+        built = torch.__config__.show()
+        patterns = {
+            "mkl": r"Math Kernel Library Version (\S+)",
+            "onednn": r"MKL-DNN (v\S+)",
+            "openmp": r"OpenMP (\d+)",
+            "blas": r"BLAS_INFO=(\w+)",
+            "lapack": r"LAPACK_INFO=(\w+)",
+            "compiler": r"(GCC \S+|clang \S+)",
+            "cuda": r"CUDA Runtime (\S+)",
+            "cudnn": r"CuDNN (\S+)",
+        }
+        found = {name: re.search(pattern, built) for name, pattern in patterns.items()}
+        versions = {name: match[1] for name, match in found.items() if match}
+        return versions | {"cpu_capability": torch.backends.cpu.get_cpu_capability()}
+
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        self._configure(device, threads)
+        if limit == "bandwidth":
+            n, work = probes.bandwidth()
+            a, b = torch.ones(n, device=device), torch.ones(n, device=device)
+            return Probe(lambda: a.add_(b), self._wait, work)
+        n, work = probes.matrix_product(limit, device)
+        if limit == "matmul_int8":
+            a = torch.ones(n, n, dtype=torch.int8, device=device)
+            # second operand: cuBLASLt wants it by columns
+            return Probe(lambda: torch._int_mm(a, a.t()), self._wait, work)
+        dtype = {"matmul_fp32": torch.float32, "matmul_bf16": torch.bfloat16}[limit]
+        a, b, c = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(3))
+        return Probe(lambda: torch.mm(a, b, out=c), self._wait, work)
+
+    def _wait(self, value: Any) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def reset_device_memory(self) -> bool:
+        if self._device != "cuda":
+            return False
+        torch.cuda.reset_peak_memory_stats()
+        return True
+
+    def device_memory(self) -> dict[str, int] | None:
+        if self._device != "cuda":
+            return None
+        return {
+            "peak": torch.cuda.max_memory_allocated(),
+            "reserved": torch.cuda.max_memory_reserved(),
+        }
 
 
 class Program(base.Program):
@@ -168,9 +111,9 @@ class Program(base.Program):
         self._spec = spec
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         network = spec.network(TorchOps(**self._like))
-        self._infer = self.compiled(lambda p, x: network.forward(_views(p), x)[0])
-        self._loss = self.compiled(lambda p, x, y: network.loss(_views(p), x, y))
-        self._output_dtype = ""
+        self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
+        self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
+        self._output_dtype: torch.dtype | None = None  # until a step has run
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as this program runs it; `torch_compile` overrides this."""
@@ -210,7 +153,7 @@ class Program(base.Program):
         if self._spec.mode == "infer":
             with torch.inference_mode():
                 output = self._infer({**self._params, **self._buffers}, x)
-            self._output_dtype = str(output.dtype)
+            self._output_dtype = output.dtype
             return output
         loss, output = self._backward(x, y)
         self._clip()
@@ -222,7 +165,7 @@ class Program(base.Program):
         loss, output, buffers = self._loss({**self._params, **self._buffers}, x, y)
         loss.backward()
         self._buffers = self._buffers | {name: b.detach() for name, b in buffers.items()}
-        self._output_dtype = str(output.dtype)
+        self._output_dtype = output.dtype
         return loss, output
 
     def _clip(self) -> None:
@@ -254,17 +197,45 @@ class Program(base.Program):
             for tensors in (self._params, self._buffers)
         )
 
+    def device_seconds(self, run: Callable[[], None]) -> float | None:
+        if self._spec.device != "cuda":
+            return None
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3  # it is in milliseconds
+
+    def profile(self, batch: Any, steps: int, folder: Path) -> Path:
+        with torch.profiler.profile() as profiler:  # all activities that there are
+            for _ in range(steps):
+                self.wait(self.step(batch))
+        path = folder / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        return path
+
     def facts(self) -> dict[str, Any]:
+        device = next(iter(self._params.values())).device
         return {
-            "parameter_dtypes": sorted({str(p.dtype) for p in self._params.values()}),
-            "output_dtype": self._output_dtype,
-            "device": str(next(iter(self._params.values())).device),
+            "parameter_dtypes": sorted({_name(p.dtype) for p in self._params.values()}),
+            "output_dtype": _name(self._output_dtype),
+            "device_kind": device.type,
+            "device": str(device),
             "threads": torch.get_num_threads(),
             "interop_threads": torch.get_num_interop_threads(),
+            "compilations": None,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cuda_matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
             "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-            "mkldnn": torch.backends.mkldnn.is_available(),
-            "mkl": torch.backends.mkl.is_available(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+            "mkl": torch.backends.mkl.is_available(),
             "sdpa_flash": torch.backends.cuda.flash_sdp_enabled(),
         }
+
+
+def _name(dtype: torch.dtype | None) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness import clock
+from adapters import counting
+from adapters import model as models
+from harness import clock, conditions, proof
 from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
+from harness.pool import Role
+from harness.verdicts import divergence, record
 from numerics import judge
-from numerics.judge import Judgement
-from results.records import METRICS, Agreement, Case, Facts, Measurement, Outcome, Record
+from results.records import METRICS, Case, Facts, Measurement, Outcome, Record
 
 if TYPE_CHECKING:
     from harness.runner import Runner
+
+ROUNDS = 16
+#: Phases in which the framework's code runs and is measured; the rest is Assay's own time.
+MEASURING = ("build", "first call", "warm up", "rounds", "single calls", "memory")
+
+Block = dict[str, Any]  # `harness.timing.Block` as plain data
 
 
 class Sink(Protocol):
@@ -36,18 +50,19 @@ class Attempt:
         self.case = case
         self.now = "start"
         self.note = ""  # what a watcher should know about the result
+        self.phases: dict[str, float] = defaultdict(float)  # phase -> seconds
+        self.step_seconds = 0.0  # the median of the process measured last
+        self.flags: tuple[str, ...] = ()  # of anything that was timed
         self.seconds_before = 0.0  # spent on this case in the background
         self._runner = runner
         self._pool = runner.pool
         self._store = store
         self._listener = listener
+        self._since = clock.now()
         self._deadline = clock.now() + runner.pool.settings.case_timeout
         self._process = 0
-        self._unsteady: tuple[str, ...] = ()  # a flag, once a warm-up did not become steady
-
-    @property
-    def _inputs(self) -> str:
-        return str(self._pool.inputs(self.case.model, self.case.size, self.case.batch))
+        self._verdict = ""
+        self._flags: tuple[str, ...] = ()  # of what is measured in this process
 
     # -- right? ------------------------------------------------------------------------------
 
@@ -70,8 +85,16 @@ class Attempt:
     def agree_in_place(self, client: Client) -> None:
         """Judges the very program that is about to be timed."""
         self._phase("agree")
+        self._judge(agree(self._pool, client, deadline=self._deadline))
+
+    def agree_as_control(self, client: Client) -> None:
+        """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
+        self._phase("agree")
         tensors = agree(self._pool, client, deadline=self._deadline)
-        self._judge(tensors)
+        judgements, _ = self._runner.referee.judge(self.case, tensors)
+        bad = [row for row in judgements if row.verdict == "divergent"]
+        if bad:
+            raise WorkerFailure("divergent", f"native control: {divergence(bad, judgements)}")
 
     def prepare_reference(self) -> None:
         """Computes the reference now, before a worker is timed, and waits until the machine is
@@ -84,11 +107,11 @@ class Attempt:
     def _judge(self, tensors: Tensors) -> None:
         judgements, problem = self._runner.referee.judge(self.case, tensors)
         for row in judgements:
-            self._store.append(_record(self.case, row))
+            self._store.append(record(self.case, row))
         worst = judge.worst(judgements)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
-            raise WorkerFailure("divergent", _divergence(bad, judgements))
+            raise WorkerFailure("divergent", divergence(bad, judgements))
         if problem:
             raise WorkerFailure("mistrusted", problem)
         unjudged = [row for row in judgements if row.verdict == "mistrusted"]
@@ -97,100 +120,248 @@ class Attempt:
             what = f"{len(unjudged)} tensors, first {first.quantity} {first.tensor}"
             raise WorkerFailure("mistrusted", f"{what}: {first.reason}")
         if worst is not None:
-            self.note = f"{worst.verdict}, worst {worst.quantity} {worst.tensor} {worst.error:.1e}"
+            where = f"worst {worst.quantity} {worst.tensor} {worst.error:.1e}"
+            self.note = self._verdict = f"{worst.verdict}, {where}"
 
-    # -- how fast, how long until ready? --------------------------------------------------------
+    # -- a worker --------------------------------------------------------------------------------
 
-    def start(self, *, fresh: bool) -> Client:
-        """A timing worker, a `fresh` one or the adapter's last, that has built the case and made
-        its first call; the times of both are recorded."""
-        client, built = self._built(self.case.adapter, fresh=fresh)
-        self._phase("first call")
-        first = client.request("first_call", timeout=self._left())
-        self._measured("import_time", [client.hello["import_time"]])
-        self._measured("build_time", [built["build_time"]])
-        self._measured("first_call_time", [first["first_call_time"]])
-        return client
+    def start(self, process: int = 0, *, adapter: str = "", fresh: bool | None = None) -> Client:
+        """A timing worker that has built the case and made its first call. `process` numbers those
+        of one case; `fresh` makes it a new one, by default as the run's isolation says."""
+        fresh = self._pool.settings.fresh if fresh is None else fresh
+        role = self._role("time", process, adapter)
+        return self._started(role, fresh=fresh)[0]
 
     def start_pair(self, control: str, *, control_first: bool) -> tuple[Client, Client]:
         """Two fresh timing workers: the case, and its native control."""
         order = (control, self.case.adapter) if control_first else (self.case.adapter, control)
-        clients = {adapter: self._built(adapter, fresh=True)[0] for adapter in order}
+        clients = {adapter: self.start(adapter=adapter, fresh=True) for adapter in order}
         return clients[self.case.adapter], clients[control]
 
-    def agree_as_control(self, client: Client) -> None:
-        """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
-        self._phase("agree: control")
-        tensors = agree(self._pool, client, deadline=self._deadline)
-        judgements, _ = self._runner.referee.judge(self.case, tensors)
-        bad = [row for row in judgements if row.verdict == "divergent"]
-        if bad:
-            raise WorkerFailure("divergent", f"native control: {_divergence(bad, judgements)}")
-
-    def _built(self, adapter: str, *, fresh: bool) -> tuple[Client, dict[str, Any]]:
+    def _started(self, role: Role, *, fresh: bool) -> tuple[Client, dict[str, Any]]:
+        self._phase("start")
+        self._flags = self._runner.gpu.flags(self.case, self._pool.pids())
+        client = self._pool.client(role, fresh=fresh)
         self._phase("build")
-        client = self._pool.client(adapter, "time", fresh=fresh)
-        built = client.request(
-            "build",
-            timeout=self._left(),
-            spec=self._pool.spec(self.case, "time"),
-            inputs=self._inputs,
-        )
+        _, built = self._pool.build(self.case, role, timeout=self._left())
         if built["untimed"]:
             raise WorkerFailure("unsupported", built["untimed"])
-        return client, built
+        self._phase("first call")
+        first = client.request("first_call", timeout=self._left())
+        self._phase("start")
+        return client, {**built, **first, "import_time": client.hello["import_time"]}
+
+    def _role(self, purpose: str, number: int = 0, adapter: str = "") -> Role:
+        return Role(adapter or self.case.adapter, purpose, number, self.case.threads)
 
     def warm_up(self, client: Client) -> int:
         """Steps until steady. Returns the number of steps in a block."""
         self._phase("warm up")
         warm = client.request("warm_up", timeout=self._left())
         if not warm["steady"]:
-            self._unsteady = ("not_steady",)
+            self._flags += ("not_steady",)
         return warm["steps_per_block"]
 
-    def block(self, client: Client, steps: int) -> dict[str, Any]:
-        """One timed block: {"seconds", "cpu_seconds", "minor_faults"}."""
+    def block(self, client: Client, steps: int) -> Block:
+        """One timed block."""
+        self._phase("rounds")
         return client.request("block", timeout=self._left(), steps=steps)
 
-    def record_rounds(self, blocks: list[dict[str, Any]], steps: int) -> None:
+    # -- how fast? -------------------------------------------------------------------------------
+
+    def measure(
+        self,
+        client: Client,
+        steps: int,
+        *,
+        rounds: Callable[[Callable[[], float]], None] | None = None,
+    ) -> None:
+        """Times ROUNDS blocks and records step time and throughput. `rounds` may drive them: it is
+        given a function that times one block and returns the seconds of a step."""
+        blocks: list[Block] = []
+
+        def measure_one() -> float:
+            blocks.append(self.block(client, steps))
+            return blocks[-1]["seconds"] / steps
+
+        self._phase("rounds")
+        before = client.request("compilations", timeout=self._left())
+        machine, since = conditions.load(), clock.now()
+        gpu = self._runner.gpu.sample(self.case)
+        if rounds is None:
+            for _ in range(ROUNDS):
+                measure_one()
+        else:
+            rounds(measure_one)
+        read = conditions.between(machine, conditions.load(), clock.now() - since)
+        self._flags += self._runner.gpu.throttling(self.case, gpu)
+        after = client.request("compilations", timeout=self._left())
+        voided = proof.recompiled(before, after)
+        if voided:
+            self._flags += ("recompiled",)
+        self.record_rounds(blocks, steps, machine=read)
+        if voided:
+            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
+
+    def record_rounds(
+        self, blocks: list[Block], steps: int, *, machine: Mapping[str, float] = {}
+    ) -> None:
         """Records step time and throughput of one process's rounds."""
         seconds = [block["seconds"] / steps for block in blocks]
-        faults = {round(block["minor_faults"] / steps) for block in blocks}
-        flags = self._unsteady
-        if max(faults) > 0 and len(faults) > 1:
-            flags += ("allocator_bound",)
+        threads = self.case.threads or self._pool.settings.threads
+        flags = self._flags + conditions.flags(blocks, steps, threads=threads)
+        read = {**machine, **conditions.of(blocks, steps)}
         rates = [self.case.batch / s for s in seconds]
-        self._measured("step_time", seconds, steps=steps, flags=flags)
-        self._measured("throughput", rates, steps=steps, flags=flags)
+        self._measured("step_time", seconds, steps=steps, flags=flags, conditions=read)
+        self._measured("throughput", rates, steps=steps, flags=flags, conditions=read)
+        on_device = [block["device_seconds"] for block in blocks]
+        if None not in on_device:
+            times = [taken / steps for taken in on_device]
+            self._measured("device_time", times, steps=steps, flags=flags, conditions=read)
         self._process += 1
-        self.note = f"{sorted(seconds)[len(seconds) // 2] * 1e3:.3g} ms a step; {self.note}"
+        self.step_seconds = statistics.median(seconds)
+        self.flags = tuple(dict.fromkeys((*self.flags, *flags)))
+        marks = "".join(f" ⚑ {flag}" for flag in flags)
+        self.note = f"{self.step_seconds * 1e3:.3g} ms a step{marks}; {self._verdict}"
 
-    # -- how much memory? -------------------------------------------------------------------------
+    def single(self, client: Client, what: str, metric: str) -> None:
+        """Records single calls: "latency", "dispatch" or "transfer"."""
+        self._phase("single calls")
+        before = client.request("compilations", timeout=self._left())
+        found = client.request("single", timeout=self._left(), what=what)["seconds"]
+        after = client.request("compilations", timeout=self._left())
+        voided = proof.recompiled(before, after)
+        flags = self._flags + (("recompiled",) if voided else ())
+        self._measured(metric, found, flags=flags)
+        if voided:
+            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
 
-    def remember(self) -> None:
-        """Records memory, measured in a fresh process of its own."""
-        self._phase("memory")
-        for metric, value in self._runner.referee.lanes.memory(self.case).items():
-            self._measured(metric, [value])
+    def latency(self, client: Client) -> None:
+        """Records synchronised single calls of one process."""
+        self.single(client, "latency", "latency")
+        self._process += 1
 
-    # -- what was really run? ----------------------------------------------------------------------
-
-    def prove(self, client: Client) -> None:
-        """Records the effective configuration."""
-        self._phase("facts")
-        facts = client.request("facts", timeout=self._left())
-        self._store.append(Facts(self.case, {**facts, "versions": client.hello["versions"]}))
+    def alternate(self, first: Client, second: Client, steps: int) -> list[float]:
+        """Times two live workers in turns, ABBA. Returns one ratio of step times per round: what
+        disturbs the machine disturbs both."""
+        ratios = []
+        for order in itertools.islice(itertools.cycle((1, -1, -1, 1)), ROUNDS):
+            seconds = {c: self.block(c, steps)["seconds"] for c in (first, second)[::order]}
+            ratios.append(seconds[first] / seconds[second])
+        return ratios
 
     def record_ratio(self, values: list[float], steps: int) -> None:
         """Records paired rounds against the native control."""
-        self._measured("control_ratio", values, steps=steps, flags=self._unsteady)
+        self._measured("control_ratio", values, steps=steps, flags=self._flags)
         self._process += 1
-        self.note += f" {sorted(values)[len(values) // 2]:.3f}"
+        self.note += f" {statistics.median(values):.3f}"
 
-    # ------------------------------------------------------------------------------------------
+    def count(self) -> None:
+        """Records what follows from the model alone: FLOPs and compulsory bytes of a step."""
+        case, process = self.case, self._process
+        found = counting.count(
+            models.get(case.model),
+            case.size,
+            batch=case.batch,
+            mode=case.mode,
+            length=case.length,
+            recipe=case.recipe,
+            precision=case.precision,
+        )
+        self._process = 0
+        self._measured("flops_per_step", [found.flops])
+        self._measured("bytes_per_step", [found.bytes])
+        self._process = process
+
+    # -- how long until ready? -------------------------------------------------------------------
+
+    def cold_start(self) -> Client:
+        """A new worker without any compile cache: records what its start and first call took."""
+        client, seconds = self._started(self._role("cold"), fresh=True)
+        for metric in METRICS:
+            if metric in seconds:
+                self._measured(metric, [seconds[metric]])
+        self._process += 1
+        self.note = self._verdict = f"ready after {self._ready(seconds):.2f} s"
+        return client
+
+    def warm_start(self) -> None:
+        """A new worker that finds what an earlier one compiled: records its first call. Does
+        nothing where the framework keeps no compiled programs."""
+        self._phase("fill cache")
+        if not self._runner.referee.lanes.fill(self.case):
+            return
+        _, seconds = self._started(self._role("warm"), fresh=True)
+        process, self._process = self._process, max(0, self._process - 1)
+        self._measured("first_call_time_warm_cache", [seconds["first_call_time"]])
+        self._process = process
+        self._pool.close(self._role("warm"))
+
+    def end(self, purpose: str) -> None:
+        """Ends the case's worker for a purpose."""
+        self._pool.close(self._role(purpose))
+
+    @staticmethod
+    def _ready(seconds: Mapping[str, float]) -> float:
+        return sum(seconds[n] for n in ("import_time", "build_time", "first_call_time"))
+
+    # -- how much memory? ------------------------------------------------------------------------
+
+    def remember(self, processes: int) -> None:
+        """Records memory, measured in fresh processes, and judges the tensors of the first."""
+        self._phase("memory")
+        for number in range(processes):
+            found = self._runner.referee.lanes.memory(self.case, number)
+            if number == 0:
+                self._keep(found.facts)
+                self._judge(found.tensors)
+                self._phase("memory")
+            for metric, value in found.values.items():
+                self._measured(metric, [value])
+            self._process += 1
+        self.note = f"{found.values['host_peak_bytes'] / 2**20:.1f} MiB; {self.note}"
+
+    # -- what was really run? --------------------------------------------------------------------
+
+    def prove(self, client: Client) -> None:
+        """Records the effective configuration; raises where it is not the one that was asked."""
+        self._phase("facts")
+        facts = client.request("facts", timeout=self._left())
+        self._keep({**facts, **client.identity})
+
+    def _keep(self, facts: Mapping[str, Any]) -> None:
+        self._store.append(Facts(self.case, facts))
+        threads = self.case.threads or self._pool.settings.threads
+        proof.require(self.case, facts, threads=threads)
+
+    def trace(self, client: Client, folder: Path) -> None:
+        """Has the framework's profiler trace some steps; the file is kept in `folder`."""
+        self._phase("trace")
+        scratch = self._pool.scratch_file("profile")
+        scratch.mkdir()
+        try:
+            found = client.request("profile", timeout=self._left(), folder=str(scratch))
+        except WorkerFailure as failure:
+            if failure.status != "unsupported":
+                raise
+            self._store.append(Facts(self.case, {"trace": None, "no_trace": failure.reason}))
+            return
+        path = Path(found["path"])
+        name = f"{self.case.suite}-{self.case.key}".replace("/", "-") + "".join(path.suffixes[-2:])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(path.read_bytes())
+        self._store.append(Facts(self.case, {"trace": f"{folder.name}/{name}"}))
+
+    # --------------------------------------------------------------------------------------------
 
     def _measured(
-        self, metric: str, values: list[float], *, steps: int = 1, flags: tuple[str, ...] = ()
+        self,
+        metric: str,
+        values: list[float],
+        *,
+        steps: int = 1,
+        flags: tuple[str, ...] = (),
+        conditions: Mapping[str, float] = {},
     ) -> None:
         self._store.append(
             Measurement(
@@ -200,44 +371,23 @@ class Attempt:
                 tuple(values),
                 steps_per_round=steps,
                 process=self._process,
-                flags=flags,
+                flags=tuple(dict.fromkeys(flags)),
+                conditions=conditions,
             )
         )
 
     def _phase(self, phase: str) -> None:
-        self.now = phase
-        self._listener.phase(self.case, phase)
-        self._runner.referee.announce = lambda part: self._listener.phase(self.case, part)
+        if phase != self.now:
+            self.settle()
+            self.now = phase
+            self._listener.phase(self.case, phase)
+            self._runner.referee.announce = lambda part: self._listener.phase(self.case, part)
+
+    def settle(self) -> None:
+        """Books the seconds since the last change of phase."""
+        self.phases[self.now] += clock.now() - self._since
+        self._since = clock.now()
 
     def _left(self) -> float:
         """Seconds until the case's time is over; never quite 0, so that a request is made."""
         return max(0.001, self._deadline - clock.now())
-
-
-def _record(case: Case, row: Judgement) -> Agreement:
-    return Agreement(
-        case,
-        row.quantity,
-        row.tensor,
-        row.error,
-        row.floor,
-        row.ratio,
-        row.verdict,
-        row.reference,
-        row.reason,
-    )
-
-
-def _divergence(bad: list[Judgement], rows: list[Judgement]) -> str:
-    """What is, what should be, and where."""
-    worst = judge.worst(bad)
-    assert worst is not None
-    if worst.ratio is None:
-        bound = f"but should be at most {judge.IDENTITY:.0e}"
-    else:
-        allowed = f"{judge.PRECISION_EQUAL:g} times"
-        bound = f"{worst.ratio:.1f} times the noise floor, but should be at most {allowed}"
-    return (
-        f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}; reference: "
-        f"{worst.reference}; {len(bad)} of {len(rows)} comparisons diverge"
-    )

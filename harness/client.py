@@ -51,6 +51,23 @@ def thread_environment(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in names.split()}
 
 
+def cache_environment(folder: Path, *, keep: bool) -> dict[str, str]:
+    """Where compilers keep what they compiled, and whether they keep anything at all."""
+    off = "0" if keep else "1"
+    xla = f"--tf_xla_persistent_cache_directory={folder / 'xla'}" if keep else ""
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": off,
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "JAX_ENABLE_COMPILATION_CACHE": "true" if keep else "false",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_XLA_FLAGS": " ".join(filter(None, [os.environ.get("TF_XLA_FLAGS"), xla])),
+        "CUDA_CACHE_DISABLE": off,
+    }
+
+
 class Client:
     """A live worker with one adapter.
 
@@ -97,6 +114,11 @@ class Client:
         except OSError:
             raise self._death() from None
         return self._answer(timeout)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Which interpreter and which versions, as facts of whatever runs there."""
+        return {name: self.hello[name] for name in ("versions", "python", "executable")}
 
     @property
     def alive(self) -> bool:

@@ -21,6 +21,7 @@ from harness.client import (
     RETURNING_MALLOC,
     Client,
     WorkerFailure,
+    cache_environment,
     thread_environment,
 )
 from harness.protocol import save_tensors
@@ -28,8 +29,32 @@ from results.records import Case
 
 SEED = 0  # of every model's initial parameters
 
-#: What a worker is for. Programs that judge never share a process with programs that are timed.
-MALLOC = {"judge": PINNED_MALLOC, "time": PINNED_MALLOC, "remember": RETURNING_MALLOC}
+#: malloc by what a worker is for. Programs that judge never share a process with programs that
+#: are timed; `cold` and `warm` workers make one first call, `fill` makes one for the cache's sake.
+MALLOC = {
+    "judge": PINNED_MALLOC,
+    "time": PINNED_MALLOC,
+    "cold": PINNED_MALLOC,
+    "fill": PINNED_MALLOC,
+    "warm": PINNED_MALLOC,
+    "remember": RETURNING_MALLOC,
+}
+#: Workers that compile as on the first day. The others share what was compiled in this run.
+WITHOUT_CACHE = ("cold", "remember", "judge")
+#: Timing workers that are kept alive. A run with several processes per case orders its cases so
+#: that this suffices (`--isolation adapter`).
+KEPT = 6
+
+
+@dataclass(frozen=True)
+class Role:
+    """Which worker: an adapter's, for a purpose, the how-manieth of several, with so many threads
+    (0: those of the run)."""
+
+    adapter: str
+    purpose: str
+    number: int = 0
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +69,8 @@ class Settings:
     case_timeout: float
     memory_limit: int
     pythons: Mapping[str, str] = field(default_factory=dict)
+    allocator: str = "pinned"  # of timed processes: pinned | default
+    fresh: bool = False  # a timed case always gets new processes
 
 
 class Pool:
@@ -51,58 +78,66 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._clients: dict[tuple[str, str], Client] = {}
+        self._clients: dict[Role, Client] = {}  # the least recently used first
         self._unavailable: dict[str, WorkerFailure] = {}
-        self._inputs: dict[tuple[str, str, int], Path] = {}
+        self._inputs: dict[tuple[str, str, int, int], Path] = {}
         self._writing = threading.Lock()
         self._numbers = itertools.count()
 
-    def client(self, adapter: str, purpose: str, *, fresh: bool = False) -> Client:
-        """The live worker of `adapter` for `purpose`. Raises WorkerFailure: `unsupported` when the
-        framework is missing, which is found out once."""
-        if adapter in self._unavailable:
-            raise self._unavailable[adapter]
-        key = (adapter, purpose)
-        client = self._clients.get(key)
+    def client(self, role: Role, *, fresh: bool = False) -> Client:
+        """The live worker in a role. Raises WorkerFailure: `unsupported` when the framework is
+        missing, which is found out once."""
+        if role.adapter in self._unavailable:
+            raise self._unavailable[role.adapter]
+        client = self._clients.pop(role, None)
         if client is not None and client.alive and not fresh:
+            self._clients[role] = client
             return client
-        self.close(adapter, purpose)
+        if client is not None:
+            client.close()
         try:
-            self._clients[key] = self._start(adapter, purpose)
+            self._clients[role] = self._start(role)
         except WorkerFailure as failure:
             if failure.status == "unsupported":
-                self._unavailable[adapter] = failure
+                self._unavailable[role.adapter] = failure
             raise
-        return self._clients[key]
+        timing = [role for role in list(self._clients) if role.purpose == "time"]
+        for least_used in timing[: max(0, len(timing) - KEPT)]:
+            self.close(least_used)
+        return self._clients[role]
 
-    def close(self, adapter: str, purpose: str) -> None:
-        """Ends the worker of `adapter` for `purpose`, if there is one."""
-        client = self._clients.pop((adapter, purpose), None)
+    def close(self, role: Role) -> None:
+        """Ends the worker in a role, if there is one."""
+        client = self._clients.pop(role, None)
         if client is not None:
             client.close()
 
     def close_all(self) -> None:
         """Ends all workers."""
-        for adapter, purpose in list(self._clients):
-            self.close(adapter, purpose)
+        for role in list(self._clients):
+            self.close(role)
 
-    def inputs(self, model: str, size: str, batch: int) -> Path:
+    def pids(self) -> list[int]:
+        """The processes of all live workers."""
+        return [client.pid for client in list(self._clients.values())]
+
+    def inputs(self, case: Case) -> Path:
         """A file with initial parameters, buffers and one batch: the same bytes for every
         adapter."""
-        key = (model, size, batch)
+        key = (case.model, case.size, case.batch, case.length)
         with self._writing:
             return self._inputs.get(key) or self._write_inputs(key)
 
-    def _write_inputs(self, key: tuple[str, str, int]) -> Path:
-        model, size, batch = key
+    def _write_inputs(self, key: tuple[str, str, int, int]) -> Path:
+        model, size, batch, length = key
         network = models.get(model)
-        config = network.sizes[size]
+        config = network.config(size, length)
         params, buffers = network.initial(config, np.random.default_rng(SEED))
         tensors = {f"parameter:{name}": value for name, value in params.items()}
         tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
-        example = network.example(config, batch)
-        tensors |= {f"batch:{name}": value for name, value in example.items()}
-        path = self.scratch_file(f"inputs-{model}-{size}-b{batch}.npz")
+        example = network.example(config, _usual_batch(model, size, batch))
+        tensors |= {f"batch:{name}": tiled(value, batch) for name, value in example.items()}
+        path = self.scratch_file(f"inputs-{model}-{size}-b{batch}-s{length}.npz")
         save_tensors(path, tensors)
         self._inputs[key] = path
         return path
@@ -111,13 +146,13 @@ class Pool:
         """A path for a temporary file of this run, not used before."""
         return self.settings.scratch / f"{next(self._numbers)}-{name}"
 
-    def threads(self, purpose: str) -> int:
+    def threads(self, role: Role) -> int:
         """Threads of a worker. One, where no time is taken: sums come out in the same order
         everywhere, and a busy machine cannot make it wait for itself."""
-        return 1 if purpose == "judge" else self.settings.threads
+        return 1 if role.purpose == "judge" else role.threads or self.settings.threads
 
-    def spec(self, case: Case, purpose: str, noise: Noise | None = None) -> dict[str, Any]:
-        """What a worker for `purpose` has to build for `case`, as JSON-ready data."""
+    def spec(self, case: Case, role: Role, noise: Noise | None = None) -> dict[str, Any]:
+        """What a worker has to build for `case`, as JSON-ready data."""
         spec = Spec(
             model=case.model,
             size=case.size,
@@ -125,32 +160,61 @@ class Pool:
             device=case.device,
             precision=case.precision,
             recipe=case.recipe or models.get(case.model).recipe,
-            threads=self.threads(purpose),
+            threads=self.threads(role),
             noise=noise,
+            length=case.length,
         )
         return dataclasses.asdict(spec)
 
-    def _start(self, adapter: str, purpose: str) -> Client:
-        settings = self.settings
-        number = next(self._numbers)
+    def build(
+        self, case: Case, role: Role, *, timeout: float, noise: Noise | None = None
+    ) -> tuple[Client, dict[str, Any]]:
+        """The worker in a role once it has built `case`, and what it answered."""
+        client = self.client(role)
+        spec, inputs = self.spec(case, role, noise), str(self.inputs(case))
+        return client, client.request("build", timeout=timeout, spec=spec, inputs=inputs)
+
+    def _start(self, role: Role) -> Client:
+        settings, number = self.settings, next(self._numbers)
+        malloc = MALLOC[role.purpose]
+        if settings.allocator == "default" and malloc is PINNED_MALLOC:
+            malloc = {}
+        cold = role.purpose in WITHOUT_CACHE
         # a directory of its own: a compiler's cache is empty, so a first call is a cold one
-        caches = settings.scratch / f"caches-{number}"
+        caches = settings.scratch / (f"caches-{number}" if cold else "caches")
         environment = {
-            **thread_environment(self.threads(purpose)),
-            **MALLOC[purpose],
-            "TORCHINDUCTOR_CACHE_DIR": str(caches / "inductor"),
-            "TRITON_CACHE_DIR": str(caches / "triton"),
-            "JAX_ENABLE_COMPILATION_CACHE": "false",
+            **thread_environment(self.threads(role)),
+            **malloc,
+            **cache_environment(caches, keep=not cold),
+            # as much device memory as is needed, when it is needed: several workers share a device
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         }
-        if purpose != "time":
+        if role.purpose in ("judge", "remember"):
             # spares Inductor a trial compilation of 6 s that every new cache directory costs
             environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
         return Client(
-            settings.registry.module(adapter),
-            python=settings.pythons.get(adapter, settings.python),
+            settings.registry.module(role.adapter),
+            python=settings.pythons.get(role.adapter, settings.python),
             environment=environment,
-            log=settings.scratch / f"worker-{number}-{adapter}-{purpose}.log",
+            log=settings.scratch / f"worker-{number}-{role.adapter}-{role.purpose}.log",
             memory_limit=settings.memory_limit,
             timeout=settings.case_timeout,
         )
+
+
+def usual_batch(case: Case) -> int:
+    """The batch whose reference a case has. A batch that is a multiple of the model's usual one
+    holds the usual examples again and again: the mean loss, its gradients and the updates are
+    then those of the usual batch, which is cheaper to compute in float64."""
+    return _usual_batch(case.model, case.size, case.batch)
+
+
+def _usual_batch(model: str, size: str, batch: int) -> int:
+    usual = models.get(model).batch[size]
+    return usual if batch % usual == 0 else batch
+
+
+def tiled(value: np.ndarray, batch: int) -> np.ndarray:
+    """`batch` examples: those that there are, again and again. (n, ...) -> (batch, ...)"""
+    return value[np.arange(batch) % len(value)]

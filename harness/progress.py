@@ -48,6 +48,7 @@ class Display:
 
     def ended(self, outcome: Outcome, note: str) -> None:
         self._done += 1
+        self._total = max(self._total, self._done)  # how many points a curve has shows as it goes
         text = note if outcome.status == "ok" else outcome.reason
         style = STYLES.get(outcome.status, "bold red")
         width = len(str(self._total))
@@ -57,7 +58,7 @@ class Display:
             f"[dim]{outcome.seconds:.1f} s[/] {escape(text)}"
         )
         if self._progress is not None:
-            self._progress.update(self._task, completed=self._done)
+            self._progress.update(self._task, completed=self._done, total=self._total)
 
     def close(self) -> None:
         """Removes the live line."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 #: Changes when a worker of another version could misunderstand a request.
-VERSION = 1
+VERSION = 2
 
 Tensors = Mapping[str, np.ndarray]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from harness import clock
-from harness.attempt import Attempt, Listener, Sink
+from harness import clock, limits
+from harness.attempt import MEASURING, Attempt, Listener, Sink
 from harness.client import WorkerFailure
+from harness.guard import Guard
+from harness.lanes import Task
 from harness.pool import Pool
 from harness.referee import Referee
-from results.records import Case, Outcome
+from results.records import Case, Limit, Outcome
 
-ROUNDS = 16
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
 
 
@@ -27,9 +28,12 @@ class Ended(Exception):
 class Runner:
     """Runs cases and records what becomes of them: exactly one outcome each."""
 
-    def __init__(self, pool: Pool, store: Sink, listener: Listener) -> None:
+    def __init__(
+        self, pool: Pool, store: Sink, listener: Listener, *, gpu: Guard | None = None
+    ) -> None:
         self.pool = pool
         self.referee = Referee(pool)
+        self.gpu = gpu or Guard()
         self._store = store
         self._listener = listener
         self.outcomes: list[Outcome] = []
@@ -58,19 +62,44 @@ class Runner:
             reason = f"in Assay itself, phase {attempt.now!r}: {type(error).__name__}: {error}"
             raise
         finally:
+            attempt.settle()
             seconds = max(clock.now() - start, attempt.seconds_before)
-            outcome = Outcome(case, status, reason, seconds, reproduce)
+            outcome = Outcome(case, status, reason, seconds, reproduce, dict(attempt.phases))
             self._store.append(outcome)
             self.outcomes.append(outcome)
             self._listener.ended(outcome, attempt.note)
         if status != "ok":
             raise Ended(outcome) from None
 
-    def ahead(self, cases: Sequence[Case]) -> None:
+    def ahead(self, cases: Sequence[Case], *, processes: int = 1) -> None:
         """Starts, in the background, what these cases will need and is not timed."""
         self.referee.ahead(cases)
-        measured = [case for case in cases if case.suite == "performance"]
-        self.referee.lanes.ahead("remember", measured)
+        # a device's memory is not shared: there, everything runs in its turn
+        on_host = [case for case in cases if case.device == "cpu"]
+        self.referee.lanes.ahead(
+            Task("remember", case, number)
+            for number in range(processes)
+            for case in on_host
+            if case.suite == "memory"
+        )
+        self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
+
+    def limits(self, limit: str, device: str, adapters: Sequence[str]) -> list[Limit]:
+        """Measures and records a limit of the machine with every adapter that can; the largest is
+        the machine's. Raises WorkerFailure `unsupported` where none can."""
+        self.referee.lanes.wait()
+        found, reasons = limits.measure(self.pool, limit, device, adapters)
+        for one in found:
+            self._store.append(one)
+        if not found:
+            raise WorkerFailure("unsupported", "; ".join(reasons) or "no adapter was asked")
+        return found
+
+    def overhead(self) -> tuple[float, float]:
+        """Seconds of the measured cases so far: (in code that is measured, in all)."""
+        timed = [o for o in self.outcomes if o.case.suite != "conformance" and o.status == "ok"]
+        inside = sum(o.phases.get(name, 0.0) for o in timed for name in MEASURING)
+        return inside, sum(sum(o.phases.values()) for o in timed)
 
     def contract(self, adapter: str) -> dict[str, list[str]]:
         """What an adapter lacks of the vocabulary. Raises WorkerFailure."""

@@ -16,6 +16,10 @@ WINDOW_SECONDS = 0.05
 STEADY = 0.02  # two consecutive windows differ by less than this share
 BLOCK_SECONDS, BLOCK_STEPS = 0.03, 5
 SLOW_STEP_SECONDS = 0.1  # from here on a block is one step
+#: Single calls: as many as fit into so many seconds, and no more than so many
+LATENCY_SECONDS, LATENCY_CALLS = 5.0, 1000
+SINGLE_SECONDS, SINGLE_CALLS, SINGLE_LEAST = 0.5, 50, 5
+PROBE_SECONDS, PROBE_BLOCKS = 0.1, 10
 
 Step = Callable[[], None]  # one synchronised step
 
@@ -31,8 +35,10 @@ class WarmUp:
 @dataclass(frozen=True)
 class Block:
     seconds: float  # of the whole block
-    cpu_seconds: float
+    cpu_seconds: float  # of all threads of the process
     minor_faults: int
+    involuntary_switches: int  # how often another process took the processor
+    device_seconds: float | None  # between two events on the device
 
 
 def warm_up(step: Step) -> WarmUp:
@@ -66,20 +72,86 @@ def thaw() -> None:
     gc.collect()
 
 
-def block(step: Callable[[], object], wait: Callable[[object], None], steps: int) -> Block:
-    """Times `steps` steps, synchronised at the end only."""
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def untold(run: Callable[[], None]) -> None:
+    run()
+
+
+def block(
+    step: Callable[[], object],
+    wait: Callable[[object], None],
+    steps: int,
+    device_seconds: Callable[[Callable[[], None]], float | None] = untold,
+) -> Block:
+    """Times `steps` steps, synchronised at the end only. `device_seconds` runs what it is given
+    and returns what a device's own clock said, or None."""
+
+    def run() -> None:
+        value = None
+        for _ in range(steps):
+            value = step()
+        wait(value)
+
+    before = resource.getrusage(resource.RUSAGE_SELF)
     cpu, start = clock.cpu(), clock.now()
-    value = None
-    for _ in range(steps):
-        value = step()
-    wait(value)
+    on_device = device_seconds(run)
     seconds = clock.now() - start
+    cpu = clock.cpu() - cpu
+    after = resource.getrusage(resource.RUSAGE_SELF)
     return Block(
         seconds=seconds,
-        cpu_seconds=clock.cpu() - cpu,
-        minor_faults=resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults,
+        cpu_seconds=cpu,
+        minor_faults=after.ru_minflt - before.ru_minflt,
+        involuntary_switches=after.ru_nivcsw - before.ru_nivcsw,
+        device_seconds=on_device,
     )
+
+
+def latencies(step: Step) -> list[float]:
+    """Seconds of single synchronised calls."""
+    return _singles(step, seconds=LATENCY_SECONDS, calls=LATENCY_CALLS)
+
+
+def transfers(put: Callable[[], object], wait: Callable[[object], None]) -> list[float]:
+    """Seconds of bringing a batch to the device, once per value."""
+    return _singles(lambda: wait(put()), seconds=SINGLE_SECONDS, calls=SINGLE_CALLS)
+
+
+def dispatches(step: Callable[[], object], wait: Callable[[object], None]) -> list[float]:
+    """Seconds until a single step was enqueued; the waiting after each is not counted."""
+    taken: list[float] = []
+    begin = clock.now()
+    while not _enough(taken, begin, SINGLE_SECONDS, SINGLE_CALLS):
+        start = clock.now()
+        value = step()
+        taken.append(clock.now() - start)
+        wait(value)
+    return taken
+
+
+def rate(step: Callable[[], object], wait: Callable[[object], None], work: float) -> float:
+    """The largest rate at which `work` per step was done in any of PROBE_BLOCKS blocks."""
+    for _ in range(SLOW_CALLS):
+        wait(step())
+    start = clock.now()
+    wait(step())
+    steps = max(1, int(PROBE_SECONDS / (clock.now() - start)) + 1)
+    return max(work * steps / block(step, wait, steps).seconds for _ in range(PROBE_BLOCKS))
+
+
+def _singles(call: Callable[[], object], *, seconds: float, calls: int) -> list[float]:
+    taken: list[float] = []
+    begin = clock.now()
+    while not _enough(taken, begin, seconds, calls):
+        start = clock.now()
+        call()
+        taken.append(clock.now() - start)
+    return taken
+
+
+def _enough(taken: list[float], begin: float, seconds: float, calls: int) -> bool:
+    if len(taken) >= calls:
+        return True
+    return len(taken) >= SINGLE_LEAST and clock.now() - begin >= seconds
 
 
 def _window(step: Step) -> tuple[float, int]:

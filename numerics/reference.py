@@ -35,27 +35,43 @@ class NumpyReference:
 
 
 def forward_pass(
-    model: str, size: str, params: Tensors, buffers: Tensors, x: np.ndarray, *, ops: Ops
+    model: str,
+    size: str,
+    params: Tensors,
+    buffers: Tensors,
+    x: np.ndarray,
+    *,
+    ops: Ops,
+    length: int = 0,
 ) -> Tensors:
     """The tensors of an inference, computed by `ops` over NumPy arrays."""
     network = models.get(model)
-    config = network.sizes[size]
+    config = network.config(size, length)
     return {"output": network.forward(ops, {**buffers, **params}, x, config=config, train=False)[0]}
 
 
 def compute(
-    model: str, size: str, mode: str, params: Tensors, buffers: Tensors, batch: Tensors
+    model: str,
+    size: str,
+    mode: str,
+    params: Tensors,
+    buffers: Tensors,
+    batch: Tensors,
+    *,
+    length: int = 0,
 ) -> NumpyReference:
     """The reference of one case, in float64."""
     network, ops = models.get(model), NumpyOps()
-    config = network.sizes[size]
+    config = network.config(size, length)
     train = mode == "train"
 
     def forward(p: Tensors) -> tuple[np.ndarray, Tensors]:
         return network.forward(ops, {**buffers, **p}, batch["x"], config=config, train=train)
 
     if not train:
-        return NumpyReference(forward_pass(model, size, params, buffers, batch["x"], ops=ops), {})
+        x = batch["x"]
+        tensors = forward_pass(model, size, params, buffers, x, ops=ops, length=length)
+        return NumpyReference(tensors, {})
     output, new_buffers = forward(params)
     loss = np.asarray(ops.cross_entropy(output, batch["y"]))
     tensors = {"output": output, "loss": loss, "loss@1": loss}

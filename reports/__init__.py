@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
-    """Writes `out`/index.html from the runs in these folders and returns its path.
+    """Writes `out`/index.html from the runs in these folders and returns its path. Traces that
+    the runs kept are copied into `out`/traces.
 
     The same records give the same bytes. Raises results.store.StoreError where a folder holds no
     run or `out` cannot be written; whatever else is wrong with a run is said on the page.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from reports.anchors import Anchors
 from reports.badges import Badge, badge
 from results import display, frame
-from results.records import Agreement, Case
+from results.records import Agreement, Case, Measurement
 from results.store import Run
 
 #: The adapter that others are compared with, where it took part.
@@ -21,7 +21,12 @@ BASELINE = "torch_eager"
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case as every table shows it. `published` says whether its figures may be shown."""
+    """One case as every table shows it. `published` says whether its figures may be shown.
+
+    conditions   what else was read while it was measured, as (name, text); only if published
+    phases       where its seconds went, as (name, seconds)
+    traces       profiles that lie beside the page, as (name, link)
+    """
 
     case: Case
     anchor: str
@@ -37,6 +42,9 @@ class CaseView:
     published: bool
     facts: tuple[Mapping[str, Any], ...]
     tensors_shown: tuple[Agreement, ...]
+    conditions: tuple[tuple[str, str], ...] = ()
+    phases: tuple[tuple[str, float], ...] = ()
+    traces: tuple[tuple[str, str], ...] = ()
 
     @property
     def closeness(self) -> str:
@@ -61,6 +69,7 @@ class RunData:
     figures: pd.DataFrame
     withheld: int
     anchors: Anchors
+    limits: pd.DataFrame
 
     @property
     def adapters(self) -> list[str]:
@@ -68,31 +77,67 @@ class RunData:
         return display.table_order([view.case.adapter for view in self.cases], BASELINE)
 
 
-def prepare(run: Run, *, prefix: str = "") -> RunData:
-    """Prepares a run; `prefix` begins its anchors where a page shows several runs."""
+def prepare(run: Run, *, prefix: str = "", links: Mapping[str, str] | None = None) -> RunData:
+    """Prepares a run; `prefix` begins its anchors where a page shows several runs, and `links`
+    lead from the traces that its facts name to their files (`reports.traces`)."""
     anchors = Anchors(prefix=prefix)
     summary = frame.summary(run)
     hidden = summary[~summary["published"]]
     return RunData(
         run=run,
-        cases=_views(run, anchors),
+        cases=_views(run, anchors, links or {}),
         figures=summary[summary["published"]].reset_index(drop=True),
         withheld=len(hidden[list(frame.CASE)].drop_duplicates()),
         anchors=anchors,
+        limits=frame.limits(run),
     )
 
 
-def _views(run: Run, anchors: Anchors) -> tuple[CaseView, ...]:
+def _views(run: Run, anchors: Anchors, links: Mapping[str, str]) -> tuple[CaseView, ...]:
     facts = frame.facts_by_case(run)
     judged = frame.agreements_by_case(run)
+    phases = {record.case: tuple(record.phases.items()) for record in run.outcomes}
+    measured: dict[Case, list[Measurement]] = {}
+    for record in run.measurements:
+        measured.setdefault(record.case, []).append(record)
     rows = sorted(frame.cases(run).to_dict("records"), key=_reading_order)
-    return tuple(_view(row, anchors, facts=facts, judged=judged) for row in rows)
+    views = [_view(row, anchors, facts=facts, judged=judged) for row in rows]
+    return tuple(
+        replace(
+            view,
+            conditions=_conditions(measured.get(view.case, ())) if view.published else (),
+            phases=phases.get(view.case, ()),
+            traces=tuple(_traces(view.facts, links)),
+        )
+        for view in views
+    )
+
+
+def _conditions(records: Iterable[Measurement]) -> tuple[tuple[str, str], ...]:
+    """(process, conditions as text); the first metric is named where a process has several
+    sets."""
+    found: dict[int, dict[str, list[str]]] = {}
+    for record in records:
+        text = ", ".join(f"{name} {value:.4g}" for name, value in record.conditions.items())
+        if text:
+            metrics = found.setdefault(record.process, {}).setdefault(text, [])
+            metrics.append(record.metric)
+    return tuple(
+        (f"process {process}" + f", {metrics[0]}" * (len(sets) > 1), text)
+        for process, sets in found.items()
+        for text, metrics in sets.items()
+    )
+
+
+def _traces(facts: Iterable[Mapping[str, Any]], links: Mapping[str, str]) -> list[tuple[str, str]]:
+    named = [each.get("trace") for each in facts]
+    return [(name, links[name]) for name in named if isinstance(name, str) and name in links]
 
 
 def _reading_order(row: dict[Any, Any]) -> tuple[Any, ...]:
     """Neighbours differ in their adapter, whatever order the cases ran in."""
-    place = (row["size"], row["device"], row["precision"], row["batch"], row["recipe"])
-    return row["suite"], row["model"], row["mode"], *place, row["adapter"]
+    place = [row[name] for name in ("size", "device", "precision", "batch", "length", "threads")]
+    return row["suite"], row["model"], row["mode"], *place, row["recipe"], row["adapter"]
 
 
 def _view(row: dict[Any, Any], anchors: Anchors, *, facts: Any, judged: Any) -> CaseView:

@@ -6,6 +6,7 @@ figures is an entry as well, so that its row can say why.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,8 @@ from results.records import Case
 
 @dataclass(frozen=True)
 class Figure:
-    """A median with its interval, in SI units. hint says how the interval was made."""
+    """A median with its interval, in SI units. hint says how the interval was made, note what a
+    derived figure says besides its value."""
 
     value: float
     low: float
@@ -29,14 +31,15 @@ class Figure:
     unit: str
     flags: tuple[str, ...]
     hint: str
+    note: str = ""
 
     @property
     def cell(self) -> Cell:
-        return Cell(display.quantity(self.value, self.unit), self.hint)
+        return Cell(display.quantity(self.value, self.unit), self.hint, self.flags)
 
     @property
     def range(self) -> Cell:
-        return Cell(display.interval(self.low, self.high, self.unit), self.hint)
+        return Cell(display.interval(self.low, self.high, self.unit), self.hint, self.flags)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class Group:
     def names(self) -> tuple[str, ...]:
         """What an anchor of this group is made of."""
         c = self.case
-        return c.suite, c.mode, c.model, c.size, c.precision, c.device, f"b{c.batch}", c.recipe
+        place = (c.suite, c.mode, c.model, c.size, c.precision, c.device, f"b{c.batch}")
+        return *place, f"s{c.length}" * bool(c.length), f"t{c.threads}" * bool(c.threads), c.recipe
 
     @property
     def title(self) -> str:
@@ -86,7 +90,9 @@ class Group:
     @property
     def detail(self) -> str:
         c = self.case
-        parts = (c.size, c.precision, c.device, f"batch {c.batch}", c.recipe, f"{c.suite} suite")
+        point = (f"length {c.length}" * bool(c.length), f"threads {c.threads}" * bool(c.threads))
+        place = (c.size, c.precision, c.device, f"batch {c.batch}")
+        parts = (*place, *point, c.recipe, f"{c.suite} suite")
         return ", ".join(display.shorten(part, 60) for part in parts if part)
 
     def having(self, metrics: Sequence[str]) -> list[Entry]:
@@ -101,14 +107,18 @@ class Group:
 
 def groups(data: RunData) -> list[Group]:
     """The groups in which something was published, by model and mode."""
+    return [group for group in all_groups(data) if any(entry.figures for entry in group.entries)]
+
+
+def all_groups(data: RunData) -> list[Group]:
+    """The groups of all cases: a point of a curve counts even where nobody has a figure."""
     published = _published(data.figures)
     rank = {adapter: number for number, adapter in enumerate(data.adapters)}
     found: dict[tuple[Any, ...], list[Entry]] = {}
     for view in sorted(data.cases, key=lambda view: rank[view.case.adapter]):
         entry = Entry(view, published.get(view.case, {}))
         found.setdefault(_order(view.case), []).append(entry)
-    made = [Group(tuple(found[order])) for order in sorted(found)]
-    return [group for group in made if any(entry.figures for entry in group.entries)]
+    return [Group(tuple(found[order])) for order in sorted(found)]
 
 
 def row(entry: Entry, metrics: Sequence[str], cells: Sequence[Cell], *, name: str = "") -> Row:
@@ -135,12 +145,13 @@ def relative(entry: Entry, base: Entry | None, metric: str) -> Cell:
     mine, theirs = entry.get(metric), base.get(metric) if base else None
     if mine is None or theirs is None or theirs.value == 0:
         return EMPTY
-    return Cell(display.ratio(mine.value / theirs.value))
+    flags = tuple(sorted({*mine.flags, *theirs.flags}))
+    return Cell(display.ratio(mine.value / theirs.value), flags=flags)
 
 
 def _order(case: Case) -> tuple[Any, ...]:
-    place = (case.size, case.precision, case.device, case.batch, case.recipe)
-    return case.model, case.mode, *place, case.suite
+    place = (case.size, case.precision, case.device, case.batch, case.length, case.threads)
+    return case.model, case.mode, *place, case.recipe, case.suite
 
 
 def _published(table: pd.DataFrame) -> dict[Case, dict[str, Figure]]:
@@ -153,15 +164,16 @@ def _published(table: pd.DataFrame) -> dict[Case, dict[str, Figure]]:
             value=line["median"],
             low=line["low"],
             high=line["high"],
-            unit=line["unit"],
+            unit=display.unit_of(line["metric"], line["unit"]),
             flags=tuple(display.flags(line["flags"])),
             hint=_hint(line),
+            note=line["note"],
         )
     return found
 
 
 def _hint(line: Mapping[Any, Any]) -> str:
-    if line["note"]:
+    if math.isnan(line["low"]):
         return f"no interval: {line['note']}"
     counted = f"{line['rounds']} rounds, processes: {line['processes']}"
     return f"{line['level']:.1%} by {line['method']}; {counted}"

@@ -19,15 +19,21 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
+    """A figure as text; `flags` are what makes this very figure less trustworthy, `badge` stands
+    instead of a figure and `anchor` links to the case it is about."""
+
     text: str
     hint: str = ""
+    flags: tuple[str, ...] = ()
+    badge: Badge | None = None
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of a table.
 
-    name    what the row is about, a link to `anchor`
+    name    what the row is about, a link to `anchor` where there is one
     cells   one per further column; empty for a row without figures
     flags   what makes the row's figures less trustworthy
     badge   why there are no figures

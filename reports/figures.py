@@ -21,10 +21,17 @@ from results import display
 
 _BAR, _HEAD, _FOOT = 34, 12, 46
 _LEGEND = 30
-_LABEL = 26
+_LABEL, _HOVER = 22, 80
 
-#: (colour, pattern) of the first, second, third series
-_SERIES = (("#4a86d8", ""), ("#c9822b", "/"), ("#b0589d", "x"))
+#: (colour, pattern) of the first, second, ... series
+SERIES = (
+    ("#4a86d8", ""),
+    ("#c9822b", "/"),
+    ("#b0589d", "x"),
+    ("#2f9a74", "."),
+    ("#8d76d6", "\\"),
+    ("#d4605a", "+"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,19 +74,36 @@ def bars(
     title = {"text": axis if unit == "1/s" else f"{axis} ({shown})", "font": {"size": 13}}
     figure.update_xaxes(title=title | {"standoff": 6}, separatethousands=True)
     thickness = _BAR if stacked or len(series) == 1 else _BAR + 10
-    height = _HEAD + _FOOT + thickness * len(names) + (_LEGEND if len(series) > 1 else 0)
+    height = (
+        _HEAD
+        + _FOOT
+        + thickness * len(names)
+        + (legend_height([s.name for s in series]) if len(series) > 1 else 0)
+    )
+    return Chart(chart_id, chart_json(figure), height, label)
+
+
+def chart_json(figure: go.Figure) -> str:
+    """A figure as JSON that may stand in a script element."""
     plain = figure.to_plotly_json()
     plain["layout"].pop("template", None)
-    return Chart(chart_id, str(htmlsafe_json_dumps(plain, sort_keys=True)), height, label)
+    return str(htmlsafe_json_dumps(plain, sort_keys=True))
 
 
-def label_text(name: str) -> str:
+def legend_height(names: Sequence[str]) -> int:
+    """Pixels that a legend takes on a phone, where the plot is about 230 pixels wide; an entry is
+    as wide as the longest, about 7 pixels per letter and 45 for its sign."""
+    beside = max(1, 230 // (45 + 7 * max(map(len, names), default=0)))
+    return _LEGEND + 20 * (math.ceil(len(names) / beside) - 1)
+
+
+def label_text(name: str, limit: int = _LABEL) -> str:
     """A name as plotly shows it literally."""
-    return html.escape(display.visible(display.shorten(name, _LABEL)), quote=False)
+    return html.escape(display.visible(display.shorten(name, limit)), quote=False)
 
 
 def _trace(series: Series, number: int, *, divisor: float, stacked: bool) -> go.Bar:
-    colour, pattern = _SERIES[number % len(_SERIES)]
+    colour, pattern = SERIES[number % len(SERIES)]
     drawn = [(row, bar) for row, bar in enumerate(series.bars) if bar is not None]
     above = [(bar.high - bar.value) / divisor for _, bar in drawn]
     below = [(bar.value - bar.low) / divisor for _, bar in drawn]
@@ -88,15 +112,15 @@ def _trace(series: Series, number: int, *, divisor: float, stacked: bool) -> go.
         orientation="h",
         x=[bar.value / divisor for _, bar in drawn],
         y=[row for row, _ in drawn],  # positions, since names may be equal once shortened
-        customdata=[label_text(bar.text) for _, bar in drawn],
+        customdata=[label_text(bar.text, _HOVER) for _, bar in drawn],
         hovertemplate="%{customdata}<extra></extra>",
         marker={"color": colour, "pattern": {"shape": pattern, "fillmode": "overlay"}},
-        error_x=None if stacked else _error_bars(above, below),
+        error_x=None if stacked else error_bars(above, below),
     )
 
 
-def _error_bars(above: Sequence[float], below: Sequence[float]) -> dict[str, object]:
-    """Interval ends beyond the bar; none where there is no interval or no finite end."""
+def error_bars(above: Sequence[float], below: Sequence[float]) -> dict[str, object]:
+    """Interval ends beyond the figure; none where there is no interval or no finite end."""
     return {
         "type": "data",
         "symmetric": False,
@@ -125,14 +149,20 @@ def _layout(
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 8, "r": 16, "t": _HEAD + (_LEGEND if legend else 0), "b": _FOOT},
         "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1,
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
         "dragmode": False,
         "hovermode": "closest",
         "xaxis": {
             "rangemode": "tozero",
             "fixedrange": True,
             "automargin": True,
-            "nticks": 5,
+            "nticks": 4,
             "tickangle": 0,
         },
         "yaxis": {

@@ -1,14 +1,15 @@
 """One self-contained page from stored runs: index.html opens from disk, offline.
 
-A run is prepared (`data`), its sections are made (`conformance`, `performance`), and templates
-turn them into HTML. A site of several pages can call the same sections page by page.
+A run is prepared (`data`), its sections are made (`conformance`, `performance`, `cold_start`,
+`scaling`, `machine`), and templates turn them into HTML. A site of several pages can call the
+same sections page by page. Traces are the only other files; they lie beside the page.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import badges, conformance, performance
+from reports import badges, conformance, machine, performance, traces
 from reports.anchors import Anchors
+from reports.cold_start import cold_start
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table
+from reports.scaling import scaling
 from results import atomic, describe, display, store
 from results.store import Run
 
@@ -37,9 +40,10 @@ class Section:
     header: tuple[tuple[str, str], ...]
     sentence: str
     matrices: tuple[conformance.Matrix, ...]
-    speed: tuple[Panel, ...]
-    cold: tuple[Panel, ...]
+    figures: tuple[tuple[str, tuple[Panel, ...]], ...]
     controls: Table | None
+    limits: Table | None
+    time_spent: Table | None
     environment: tuple[tuple[str, str], ...]
 
     @property
@@ -58,16 +62,25 @@ def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
     """
     if not runs:
         raise store.StoreError("no run was given, but a report needs at least one")
-    read = [store.read(folder) for folder in runs]
+    copied = [traces.copy(store.read(folder), out) for folder in runs]
     page = out / "index.html"
-    atomic.write(page, render(read, title=title))
+    text = render([run for run, _ in copied], title=title, links=[links for _, links in copied])
+    atomic.write(page, text)
     return page
 
 
-def render(runs: Sequence[Run], *, title: str | None = None) -> str:
-    """The page as text."""
+def render(
+    runs: Sequence[Run],
+    *,
+    title: str | None = None,
+    links: Sequence[Mapping[str, str]] | None = None,
+) -> str:
+    """The page as text; `links` has trace -> link for each run."""
     anchors = Anchors()
-    sections = [_section(run, anchors.take("run", run.run_id), len(runs) > 1) for run in runs]
+    sections = [
+        _section(run, anchors.take("run", run.run_id), several=len(runs) > 1, links=to)
+        for run, to in zip(runs, links or [{}] * len(runs), strict=True)
+    ]
     scripts = [get_plotlyjs(), _file("page.js")]
     return (
         _templates()
@@ -79,12 +92,14 @@ def render(runs: Sequence[Run], *, title: str | None = None) -> str:
             scripts=scripts,
             script_hashes=[_hash(script) for script in scripts],
             legend=badges.legend(),
+            flags=display.flag_meanings(),
         )
     )
 
 
-def _section(run: Run, anchor: str, several: bool) -> Section:
-    prepared = prepare(run, prefix=anchor if several else "")
+def _section(run: Run, anchor: str, *, several: bool, links: Mapping[str, str]) -> Section:
+    prepared = prepare(run, prefix=anchor if several else "", links=links)
+    made = ((name, tuple(make(prepared))) for name, make in _FIGURES.items())
     return Section(
         data=prepared,
         anchor=anchor,
@@ -92,9 +107,10 @@ def _section(run: Run, anchor: str, several: bool) -> Section:
         header=tuple(_header(run)),
         sentence=describe.sentence(run),
         matrices=tuple(conformance.matrices(prepared)),
-        speed=tuple(performance.throughput_and_memory(prepared)),
-        cold=tuple(performance.cold_start(prepared)),
+        figures=tuple((name, panels) for name, panels in made if panels),
         controls=performance.native_controls(prepared),
+        limits=machine.limits(prepared),
+        time_spent=machine.time_spent(prepared),
         environment=tuple(describe.flatten(run.environment)),
     )
 
@@ -116,9 +132,24 @@ def _header(run: Run) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
+#: Sections with charts -> who makes their panels, in the order of the page.
+_FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
+    "speed": performance.throughput,
+    "latency": performance.latency,
+    "memory": performance.memory,
+    "start": cold_start,
+    "scaling": scaling,
+}
 #: The parts of a run's section, each of which has an anchor.
-_PARTS = ("agreement", "speed", "start", "controls", "not-ok", "cases", "environment", "problems")
-_PLAIN_FACTS = ("command", "preset", "device", "threads", "seed", "python", "kernel")
+_PARTS = (
+    *("agreement", *_FIGURES, "limits", "controls", "not-ok", "time-spent"),
+    *("cases", "environment", "problems"),
+)
+#: What the run was run under, where it was recorded, and what else a reader asks first.
+_PLAIN_FACTS = (
+    *("command", "preset", "device", "threads", "isolation", "allocator"),
+    *("seed", "python", "kernel"),
+)
 
 
 def _title(runs: Sequence[Run]) -> str:

@@ -1,56 +1,66 @@
-"""Sections with figures: throughput and memory, cold start, native controls."""
+"""Sections with figures of steady state: throughput, latency, memory, native controls."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-from reports import figures
 from reports.data import RunData
 from reports.entries import EMPTY, Entry, Group, cell, groups, range_cell, relative, row
-from reports.exhibits import Cell, Column, Exhibit, Panel, Row, Table
-from reports.figures import Bar, Series
-from results import display
+from reports.exhibits import Cell, Column, Exhibit, Panel, Table
+from reports.panels import INTERVAL, chart, names, panel, present, table, versus
 
-#: (metric, what a column or legend calls it)
-Metrics = Sequence[tuple[str, str]]
+#: Suites with this prefix measure points of a curve; `reports.scaling` shows them.
+SWEEP = "sweep_"
 
 _SPEED = (("throughput", "throughput"), ("step_time", "step time"))
+#: Columns of the throughput table that are there where the metric is.
+_MORE = (
+    (
+        "dispatch_time",
+        Column("Dispatch", True, "the host's time to enqueue one step, without waiting for it"),
+    ),
+    ("device_time", Column("On the device", True, "time of one step between two device events")),
+    ("transfer_time", Column("Transfer", True, "bringing one batch from NumPy to the device")),
+)
+_FRACTION = "peak_fraction"
+_PEAK = (
+    Column("Of peak", True, "arithmetic per second over what the limits of this machine allow"),
+    Column("Bound by", False, "the limit that binds: arithmetic or memory"),
+)
+_LATENCY = (("latency_p50", "p50"), ("latency_p95", "p95"), ("latency_p99", "p99"))
 _MEMORY = (
     ("host_peak_bytes", "steady steps"),
     ("compile_peak_bytes", "build and first call"),
     ("device_peak_bytes", "on the device"),
+    ("device_reserved_bytes", "reserved on the device"),
+    ("device_process_bytes", "on the device by the driver"),
+    ("activation_bytes", "activations"),
 )
-_COLD = (("import_time", "import"), ("build_time", "build"), ("first_call_time", "first call"))
-
-_INTERVAL = Column("Interval", True, "covers the true median with a probability of at least 95%")
 
 
-def throughput_and_memory(data: RunData) -> list[Panel]:
-    """One panel per model and mode that was measured."""
-    panels = []
-    for group in groups(data):
-        exhibits = [
-            make(data, group)
-            for make, metrics in ((_speed, _SPEED), (_memory, _MEMORY))
-            if group.having(_names(metrics))
-        ]
-        if exhibits:
-            panels.append(_panel(data, group, "speed", exhibits))
-    return panels
+def throughput(data: RunData) -> list[Panel]:
+    """One panel per model and mode whose speed was measured."""
+    return [
+        panel(data, group, "speed", [_speed(data, group)])
+        for group in steady(data)
+        if group.having(names(_SPEED))
+    ]
 
 
-def cold_start(data: RunData) -> list[Panel]:
-    """One panel per model and mode whose start was measured. A start does not depend on the
-    suite: where several measured it, the one with the most adapters is shown."""
-    found: dict[tuple[str, ...], Group] = {}
-    for group in groups(data):
-        same = group.names[1:]  # all but the suite
-        shown = found.get(same)
-        adapters = len(group.having(_names(_COLD)))
-        if adapters and (shown is None or adapters > len(shown.having(_names(_COLD)))):
-            found[same] = group
-    return [_panel(data, g, "cold-start", [_cold(data, g)]) for g in found.values()]
+def latency(data: RunData) -> list[Panel]:
+    """One panel per model whose single calls were timed."""
+    return [
+        panel(data, group, "latency", [_latency(data, group)])
+        for group in steady(data)
+        if group.having(names(_LATENCY))
+    ]
+
+
+def memory(data: RunData) -> list[Panel]:
+    """One panel per model and mode whose memory was measured."""
+    return [
+        panel(data, group, "memory", [_memory(data, group)])
+        for group in steady(data)
+        if group.having(names(_MEMORY))
+    ]
 
 
 def native_controls(data: RunData) -> Table | None:
@@ -66,122 +76,92 @@ def native_controls(data: RunData) -> Table | None:
         for group in groups(data)
         for entry in group.having([metric])
     ]
-    columns = (Column("Case"), Column("Ratio", True, "above 1: Assay is slower"), _INTERVAL)
+    columns = (Column("Case"), Column("Ratio", True, "above 1: Assay is slower"), INTERVAL)
     caption = "Step time over that of the native control, measured in alternating rounds"
-    return _table(caption, columns, rows) if rows else None
+    return table(caption, columns, rows) if rows else None
+
+
+def steady(data: RunData) -> list[Group]:
+    """The groups that are no points of a curve."""
+    return [group for group in groups(data) if not group.case.suite.startswith(SWEEP)]
 
 
 def _speed(data: RunData, group: Group) -> Exhibit:
     base = group.baseline("throughput")
+    more = [(metric, column) for metric, column in _MORE if group.having([metric])]
+    peak = _PEAK if group.having([_FRACTION]) else ()
+    shown = [*names(_SPEED), *(metric for metric, _ in more), *([_FRACTION] if peak else [])]
     columns = [
         Column("Adapter"),
         Column("Examples/s", True, "throughput, median"),
-        _INTERVAL,
-        *_versus(base, "throughput; above 1 is faster"),
+        INTERVAL,
+        *versus(base, "throughput; above 1 is faster"),
         Column("Step time", True, "median"),
+        *(column for _, column in more),
+        *peak,
     ]
     rows = [
         row(
             entry,
-            _names(_SPEED),
+            shown,
             [
                 cell(entry, "throughput"),
                 range_cell(entry, "throughput"),
                 *([relative(entry, base, "throughput")] if base else []),
                 cell(entry, "step_time"),
+                *(cell(entry, metric) for metric, _ in more),
+                *([cell(entry, _FRACTION), _binding(entry)] if peak else []),
             ],
         )
         for entry in group.entries
     ]
     title = f"Throughput, {group.title}"
-    chart = _chart(data, group, _SPEED[:1], unit="1/s", axis="examples per second", title=title)
-    return Exhibit(_table(title, columns, rows), chart if base else None)
+    drawn = chart(data, group, _SPEED[:1], unit="1/s", axis="examples per second", title=title)
+    return Exhibit(table(title, columns, rows), drawn if base else None)
 
 
-def _memory(data: RunData, group: Group) -> Exhibit:
-    present = [pair for pair in _MEMORY if group.having([pair[0]])]
-    first, first_name = present[0]
-    base = group.baseline(first)
-    columns = [Column("Adapter"), *(Column(name.capitalize(), True) for _, name in present)]
-    columns += _versus(base, f"{first_name}; above 1 takes more")
+def _binding(entry: Entry) -> Cell:
+    found = entry.get(_FRACTION)
+    return Cell(found.note) if found else EMPTY
+
+
+def _latency(data: RunData, group: Group) -> Exhibit:
+    base = group.baseline("latency_p50")
+    columns = [Column("Adapter")]
+    for _, name in _LATENCY:
+        hint = f"{name[1:]}% of all synchronised calls take at most this long"
+        columns += [Column(name, True, hint), INTERVAL]
+    columns += versus(base, "p50; below 1 is faster")
     rows = [
         row(
             entry,
-            _names(present),
-            [*(cell(entry, m) for m in _names(present)), relative(entry, base, first)],
+            names(_LATENCY),
+            [
+                *(made(entry, m) for m in names(_LATENCY) for made in (cell, range_cell)),
+                *([relative(entry, base, "latency_p50")] if base else []),
+            ],
+        )
+        for entry in group.entries
+    ]
+    title = f"Latency of one call, {group.title}"
+    drawn = chart(data, group, _LATENCY, unit="s", axis="time of one call", title=title)
+    return Exhibit(table(title, columns, rows), drawn)
+
+
+def _memory(data: RunData, group: Group) -> Exhibit:
+    shown = present(group, _MEMORY)
+    first, first_name = shown[0]
+    base = group.baseline(first)
+    columns = [Column("Adapter"), *(Column(name.capitalize(), True) for _, name in shown)]
+    columns += versus(base, f"{first_name}; above 1 takes more")
+    rows = [
+        row(
+            entry,
+            names(shown),
+            [*(cell(entry, m) for m in names(shown)), relative(entry, base, first)],
         )
         for entry in group.entries
     ]
     title = f"Peak memory, {group.title}"
-    chart = _chart(data, group, present, unit="B", axis="peak memory", title=title)
-    return Exhibit(_table(title, columns, rows), chart)
-
-
-def _cold(data: RunData, group: Group) -> Exhibit:
-    columns = [Column("Adapter"), *(Column(name.capitalize(), True) for _, name in _COLD)]
-    columns.append(Column("Total", True, "until the first result, in a new process"))
-    rows = [
-        row(entry, _names(_COLD), [*(cell(entry, m) for m in _names(_COLD)), _total(entry)])
-        for entry in group.entries
-    ]
-    title = f"Time until the first result, {group.title}"
-    axis = "time in a new process"
-    chart = _chart(data, group, _COLD, unit="s", axis=axis, title=title, stacked=True)
-    return Exhibit(_table(title, columns, rows), chart)
-
-
-def _chart(
-    data: RunData,
-    group: Group,
-    metrics: Metrics,
-    *,
-    unit: str,
-    axis: str,
-    title: str,
-    stacked: bool = False,
-) -> figures.Chart:
-    """One bar per adapter that has any of the metrics, one series per metric."""
-    drawn = group.having(_names(metrics))
-    return figures.bars(
-        data.anchors.take("chart", metrics[0][0], *group.names),
-        label=f"Bar chart. {title}. The table beside it holds the same numbers.",
-        unit=unit,
-        axis=axis,
-        names=[entry.adapter for entry in drawn],
-        series=[
-            Series(name, tuple(_bar(entry, metric, name) for entry in drawn))
-            for metric, name in metrics
-        ],
-        flagged=[bool(entry.flags(_names(metrics))) for entry in drawn],
-        stacked=stacked,
-    )
-
-
-def _bar(entry: Entry, metric: str, name: str) -> Bar | None:
-    found = entry.get(metric)
-    if found is None:
-        return None
-    return Bar(found.value, found.low, found.high, f"{name}: {found.cell.text}")
-
-
-def _panel(data: RunData, group: Group, what: str, exhibits: Sequence[Exhibit]) -> Panel:
-    anchor = data.anchors.take(what, *group.names)
-    return Panel(group.title, group.detail, anchor, tuple(exhibits))
-
-
-def _table(caption: str, columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-    return Table(caption, tuple(columns), tuple(rows))
-
-
-def _versus(base: Entry | None, hint: str) -> list[Column]:
-    name = f"vs {display.shorten(base.adapter, 20)}" if base else ""
-    return [Column(name, True, hint)] if base else []
-
-
-def _total(entry: Entry) -> Cell:
-    parts = [found.value for metric in _names(_COLD) if (found := entry.get(metric))]
-    return Cell(display.quantity(math.fsum(parts), "s")) if len(parts) == len(_COLD) else EMPTY
-
-
-def _names(metrics: Metrics) -> list[str]:
-    return [metric for metric, _ in metrics]
+    drawn = chart(data, group, shown, unit="B", axis="peak memory", title=title)
+    return Exhibit(table(title, columns, rows), drawn)

@@ -59,9 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--what",
         default="measurements",
-        choices=("measurements", "agreements", "outcomes", "summary"),
-        help="one row per value, per tensor, per case, or per case and metric "
-        "(default: %(default)s)",
+        choices=("measurements", "agreements", "outcomes", "summary", "limits"),
+        help="one row per value, per tensor, per case, per case and metric, or per limit of the "
+        "machine (default: %(default)s)",
     )
     export.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: standard output (not parquet)"
@@ -93,11 +93,15 @@ def _show(options: argparse.Namespace) -> int:
     _print(describe.sentence(run))
     if not run.records:
         return NOTHING
-    _print("", tables.conformance(run))
+    if describe.status_counts(run):
+        _print("", tables.conformance(run))
     summary = frame.summary(run)
     published = summary[summary["published"]]
     if len(published):
-        _print("", tables.measured(published))
+        _print("", tables.measured(published), *tables.flag_lines(published))
+    limits = frame.limits(run)
+    if len(limits):
+        _print("", tables.limits(limits))
     withheld = len(summary) - len(published)
     if withheld:
         _print("", f"Not shown: {withheld} figures of cases that are not ok or were not judged.")

@@ -5,8 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from results.records import FLAGS
+
 _SECONDS = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _BYTES = ((1.0, "B"), (2.0**10, "KiB"), (2.0**20, "MiB"), (2.0**30, "GiB"), (2.0**40, "TiB"))
+_DECIMAL = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"))
+_SCALES = {
+    "s": _SECONDS,
+    "B": _BYTES,
+    "%": ((0.01, "%"),),
+    **{
+        unit: tuple((size, prefix + unit) for size, prefix in _DECIMAL)
+        for unit in ("FLOP", "FLOP/s", "OP/s", "B/s")
+    },
+}
 #: Units that are not written: a column of rates or counts says in its heading what it holds.
 _PLAIN = {"1/s": "", "1": "×"}
 
@@ -15,11 +27,22 @@ _VERDICT_NAMES = {"identical": "identical (fp64)"}
 NONE = "–"
 
 
+def unit_of(metric: str, unit: str) -> str:
+    """The unit in which a metric is shown: a fraction of a peak is read in percent."""
+    return "%" if metric == "peak_fraction" else unit
+
+
 def quantity(value: float, unit: str) -> str:
-    """`1.23 ms`, `45.6 MiB`, `12,300`, `1.02×`: three significant digits."""
+    """`1.23 ms`, `45.6 MiB`, `12,300`, `1.02×`: three significant digits. Percentages have two;
+    steps are counted: `1,235 steps`, or `never`."""
     if not math.isfinite(value):
-        return NONE if math.isnan(value) else "∞"
+        return NONE if math.isnan(value) else "never" if unit == "steps" else "∞"
+    if unit == "steps":
+        steps = math.ceil(value * (1 - 1e-9))  # 230 steps that rounding made 230.0000001
+        return f"{steps:,} step" if steps == 1 else f"{steps:,} steps"
     scale, name = _scale(value, unit)
+    if unit == "%":
+        return _unit(significant(value / scale, 2), name)
     return _unit(significant(value / scale), name)
 
 
@@ -83,6 +106,11 @@ def flags(text: str) -> list[str]:
     return [flag.replace("_", " ") for flag in text.split(",") if flag]
 
 
+def flag_meanings() -> dict[str, str]:
+    """The flags that Assay sets, as `flags` names them -> what each says about a figure."""
+    return {name.replace("_", " "): meaning for name, meaning in FLAGS.items()}
+
+
 def shorten(text: str, limit: int = 80) -> str:
     """At most `limit` characters of a text, the end kept: names differ there."""
     if len(text) <= limit:
@@ -111,9 +139,9 @@ def table_order(names: Sequence[str], first: str = "") -> list[str]:
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
     """The largest scale that leaves at least 1 after rounding, and its name."""
-    scales = {"s": _SECONDS, "B": _BYTES}.get(unit, ((1.0, _PLAIN.get(unit, unit)),))
+    scales = _SCALES.get(unit, ((1.0, _PLAIN.get(unit, unit)),))
     if value == 0:
-        return (1.0, unit) if unit in ("s", "B") else scales[0]
+        return (1.0, unit) if unit == "s" else scales[0]
     fitting = [step for step in scales if abs(_rounded(value / step[0], 3)) >= 1]
     return fitting[-1] if fitting else scales[0]
 
@@ -123,4 +151,4 @@ def _rounded(value: float, digits: int) -> float:
 
 
 def _unit(number: str, unit: str) -> str:
-    return f"{number}×" if unit == "×" else f"{number} {unit}".rstrip()
+    return number + unit if unit in ("×", "%") else f"{number} {unit}".rstrip()

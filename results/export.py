@@ -16,12 +16,14 @@ from results.store import Run, StoreError
 
 FORMATS = ("csv", "json", "parquet")
 
-#: What can be exported -> the table. One row is: a value, a tensor, a case, a case's metric.
+#: What can be exported -> the table. One row is: a value, a tensor, a case, a case's metric, a
+#: limit of the machine.
 TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
     "measurements": frame.measurements,
     "agreements": frame.agreements,
     "outcomes": frame.outcomes,
     "summary": frame.summary,
+    "limits": frame.limits,
 }
 
 

@@ -1,7 +1,8 @@
 """Records as pandas DataFrames: what tables, charts and exports are made from.
 
-Every frame starts with the columns CASE (the fields of a case) and `key`. Together with the suite
-the key names a case; rows are joined on all case fields, since a name may contain a slash.
+Every frame but `limits`, which is about the machine, starts with the columns CASE (the fields of
+a case) and `key`. Together with the suite the key names a case; rows are joined on all case
+fields, since a name may contain a slash.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any
 
 import pandas as pd
 
+from results.derived import derived
 from results.describe import NO_OUTCOME
-from results.records import METRICS, Agreement, Case, Facts, Limit, Measurement
-from results.statistics import estimate
+from results.records import Agreement, Case, Facts, Limit
 from results.store import Run
+from results.summary import measured
 
 CASE = tuple(field.name for field in dataclasses.fields(Case))
 
@@ -37,7 +39,8 @@ BADNESS = {
 PUBLISHABLE = ("identical", "bitwise", "rounding-equal", "precision-equal")
 
 _NUMBERS = {
-    **dict.fromkeys(("batch", "process", "round", "steps_per_round", "tensors"), "int64"),
+    **dict.fromkeys(("batch", "threads", "length", "tensors"), "int64"),
+    **dict.fromkeys(("process", "round", "steps_per_round"), "int64"),
     **dict.fromkeys(("rounds", "processes"), "int64"),
     **dict.fromkeys(("value", "seconds", "error", "floor", "ratio"), "float64"),
     **dict.fromkeys(("median", "low", "high", "level"), "float64"),
@@ -125,20 +128,46 @@ def cases(run: Run) -> pd.DataFrame:
 
 
 def summary(run: Run) -> pd.DataFrame:
-    """One row per case and metric: CASE, key, metric, unit, median, low, high, level, method,
-    rounds, processes, flags, note (why there is no interval), status, verdict, published.
+    """One row per case and metric, measured ones first, then those that `results.derived` makes
+    of them: CASE, key, metric, unit, median, low, high, level, method, rounds, processes, flags,
+    note (see `results.summary.Figure`), status, verdict, published.
 
     Show figures only of rows that are `published` (see `cases`).
     """
-    groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
-    for record in run.measurements:
-        groups[record.case, record.metric].append(record)
-    rows = [_summarised(records) for records in groups.values()]
-    names = ("metric", "unit", "median", "low", "high", "level", "method", "rounds", "processes")
-    columns = {name: [row[name] for row in rows] for name in (*names, "flags", "note")}
-    table = _frame([case for case, _ in groups], columns)
     state = cases(run)[[*CASE, "status", "verdict", "published"]]
+    shown = {
+        Case(**{name: row[name] for name in CASE})
+        for row in state[state["published"]].to_dict("records")
+    }
+    figures = measured(run.measurements)
+    figures += derived([f for f in figures if f.case in shown], _limits(run))
+    columns: dict[str, list[Any]] = {
+        "metric": [figure.metric for figure in figures],
+        "unit": [figure.unit for figure in figures],
+        **{
+            name: [getattr(figure.value, name) for figure in figures]
+            for name in ("median", "low", "high", "level", "method")
+        },
+        "rounds": [figure.rounds for figure in figures],
+        "processes": [figure.processes for figure in figures],
+        "flags": [",".join(sorted(figure.flags)) for figure in figures],
+        "note": [figure.note for figure in figures],
+    }
+    table = _frame([figure.case for figure in figures], columns)
     return table.merge(state, on=list(CASE), how="left")
+
+
+def limits(run: Run) -> pd.DataFrame:
+    """One row per limit of the machine: limit, unit, value, adapter, device, threads, measured;
+    of each limit and device the largest, which is the machine's, first."""
+    names = [field.name for field in dataclasses.fields(Limit)]
+    found = sorted(_limits(run), key=lambda x: (x.device, x.limit, -x.value, x.adapter))
+    frame = pd.DataFrame({name: [getattr(x, name) for x in found] for name in names})
+    return frame.astype({name: _NUMBERS.get(name, "str") for name in names})
+
+
+def _limits(run: Run) -> list[Limit]:
+    return [record for record in run.records if isinstance(record, Limit)]
 
 
 def worst_tensors(records: Iterable[Agreement], *, limit: int = 5) -> list[Agreement]:
@@ -153,28 +182,6 @@ def facts_by_case(run: Run) -> dict[Case, list[Facts]]:
 
 def agreements_by_case(run: Run) -> dict[Case, list[Agreement]]:
     return _grouped(run.agreements)
-
-
-def _summarised(records: Sequence[Measurement]) -> dict[str, Any]:
-    """The summary of one metric of one case; records of one process are one sample."""
-    processes: dict[int, list[float]] = defaultdict(list)
-    for record in records:
-        processes[record.process].extend(record.values)
-    found = estimate(list(processes.values()))
-    metric = records[0].metric
-    return {
-        "metric": metric,
-        "unit": METRICS[metric][0],
-        "median": found.median,
-        "low": found.low,
-        "high": found.high,
-        "level": found.level,
-        "method": found.method,
-        "rounds": sum(len(values) for values in processes.values()),
-        "processes": len(processes),
-        "flags": ",".join(sorted({flag for record in records for flag in record.flags})),
-        "note": found.reason,
-    }
 
 
 def _worst(records: Iterable[Agreement]) -> Agreement:

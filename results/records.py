@@ -67,8 +67,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "compile_peak_bytes": ("B", "peak memory of build and first call, above the same"),
     "device_peak_bytes": (
         "B",
-        "peak device memory over steady steps, by the framework's allocator",
+        "peak device memory over steady steps, by the framework's allocator; with the first call "
+        "where the framework cannot reset its statistics",
     ),
+    "device_compile_peak_bytes": ("B", "peak device memory of build and first call"),
     "device_reserved_bytes": ("B", "the most that the framework's allocator took from the device"),
     "device_process_bytes": ("B", "device memory of the process by the driver, context included"),
     "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),

@@ -18,6 +18,7 @@ from results.records import (
     Agreement,
     Case,
     Facts,
+    Limit,
     Measurement,
     Outcome,
     Record,
@@ -42,10 +43,10 @@ class RunWriter:
         self.folder = root / run_id
         self.run_id = run_id
         self._outcomes: set[Case] = set()
+        self._environment = dict(environment)
         try:
             self.folder.mkdir(parents=True)
-            text = json.dumps(environment, indent=1, sort_keys=True, default=str)
-            (self.folder / ENVIRONMENT).write_text(text + "\n", encoding="utf-8")
+            self._write_environment()
             self._file = (self.folder / RECORDS).open("xb", buffering=0)
         except FileExistsError:
             raise StoreError(
@@ -68,6 +69,21 @@ class RunWriter:
                 line = line[self._file.write(line) :]
         except OSError as error:
             raise StoreError(_cannot("append to", self.folder / RECORDS, error)) from None
+
+    def note(self, **more: Any) -> None:
+        """Adds to the environment what is known only later."""
+        self._environment |= more
+        try:
+            self._write_environment()
+        except OSError as error:
+            raise StoreError(_cannot("write", self.folder / ENVIRONMENT, error)) from None
+
+    def _write_environment(self) -> None:
+        """At once or not at all: what was written before stays readable."""
+        text = json.dumps(self._environment, indent=1, sort_keys=True, default=str) + "\n"
+        part = self.folder / f"{ENVIRONMENT}.part"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, self.folder / ENVIRONMENT)
 
     def close(self) -> None:
         self._file.close()
@@ -101,6 +117,10 @@ class Run:
     @property
     def facts(self) -> list[Facts]:
         return list(self._of(Facts))
+
+    @property
+    def limits(self) -> list[Limit]:
+        return list(self._of(Limit))
 
 
 def read(folder: Path) -> Run:

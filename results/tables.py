@@ -54,26 +54,49 @@ def conformance(run: Run) -> Table:
 
 
 def measured(summary: pd.DataFrame) -> Table:
-    """One row per case and metric of a `frame.summary`."""
-    table = _table("suite", "case", "metric", "median", "interval", "rounds", "processes", "flags")
+    """One row per case and metric of a `frame.summary`, derived metrics included."""
+    table = _table(
+        "suite", "case", "metric", "median", "interval", "rounds", "processes", "flags", "note"
+    )
     for row in summary.to_dict("records"):
+        unit = display.unit_of(row["metric"], row["unit"])
         _row(
             table,
             row["suite"],
             row["key"],
             row["metric"],
-            display.quantity(row["median"], row["unit"]),
-            display.interval(row["low"], row["high"], row["unit"]),
+            display.quantity(row["median"], unit),
+            display.interval(row["low"], row["high"], unit),
             str(row["rounds"]),
             str(row["processes"]),
             (", ".join(display.flags(row["flags"])), "yellow"),
+            (row["note"], "dim"),
         )
     return table
 
 
+def flag_lines(summary: pd.DataFrame) -> list[str]:
+    """What each flag that occurs says about a figure, for those that Assay sets."""
+    used = {flag for text in summary["flags"] for flag in display.flags(text)}
+    return [f"{n}: {meaning}" for n, meaning in display.flag_meanings().items() if n in used]
+
+
+def limits(table: pd.DataFrame) -> Table:
+    """One row per line of `frame.limits`."""
+    shown = _table("limit of the machine", "value", "device", "adapter", "threads", "measured")
+    for row in table.to_dict("records"):
+        value = display.quantity(row["value"], row["unit"])
+        names = (row["device"], row["adapter"], str(row["threads"]), row["measured"])
+        _row(shown, row["limit"], value, *names)
+    return shown
+
+
 def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    numbers = ("error", "ratio", "tensors", "median", "interval", "rounds", "processes", "size")
+    numbers = (
+        *("error", "ratio", "tensors", "median", "interval", "rounds", "processes", "size"),
+        *("value", "threads"),
+    )
     for name in names:
         number = name in numbers
         table.add_column(

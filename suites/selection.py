@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters import model as models
@@ -10,12 +10,14 @@ from adapters.registry import Registry, choose
 from results.records import DEVICES, Case
 
 PRECISIONS = ("fp64", "fp32")
+SWEEPS = ("batch", "threads", "length")
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a test module wants to run: every combination. `recipes` empty stands for each
-    model's own, `models` empty for all."""
+    model's own, `models` empty for all, `batch` 0 for each model's usual one. A plan with a `sweep`
+    runs when that is asked for, over models that have it."""
 
     suite: str
     modes: tuple[str, ...]
@@ -24,6 +26,8 @@ class Plan:
     recipes: tuple[str, ...] = ("",)
     models: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    batch: int = 0
+    sweep: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Selection:
     models: Sequence[str] = ()
     precisions: Sequence[str] = ()
     device: str = "cpu"
-    sizes: Mapping[str, str] = ()  # type: ignore[assignment]
+    size: str = ""  # of the models that are measured; empty: the plan's
+    sweeps: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.registry.select(self.adapters)
@@ -43,12 +48,15 @@ class Selection:
         choose("precision", self.precisions, PRECISIONS)
         choose("device", [self.device], DEVICES)
         sizes = sorted({size for name in models.names() for size in models.get(name).sizes})
-        choose("size", list(dict(self.sizes).values()), sizes)
+        choose("size", [self.size] if self.size else [], sizes)
+        choose("sweep", self.sweeps, SWEEPS)
 
     def cases(self, plan: Plan) -> list[Case]:
         """The cases of `plan` that the user wants, adapters innermost, so that a comparison is
         complete as early as possible."""
-        size = dict(self.sizes).get(plan.suite, plan.size)
+        if plan.sweep and plan.sweep not in self.sweeps:
+            return []
+        size = plan.size if plan.suite == "conformance" else self.size or plan.size
         return [
             Case(
                 suite=plan.suite,
@@ -58,7 +66,7 @@ class Selection:
                 adapter=adapter,
                 device=self.device,
                 precision=precision,
-                batch=models.get(model).batch[size],
+                batch=plan.batch or models.get(model).batch[size],
                 recipe=recipe,
             )
             for model in self._models(plan, size)
@@ -72,6 +80,8 @@ class Selection:
     def _models(self, plan: Plan, size: str) -> list[str]:
         known = [name for name in models.names() if not plan.models or name in plan.models]
         wanted = [name for name in known if not self.models or name in self.models]
+        if plan.sweep == "length":
+            wanted = [name for name in wanted if models.get(name).lengths]
         return [name for name in wanted if size in models.get(name).sizes]
 
     def _adapters(self, plan: Plan) -> list[str]:

@@ -8,8 +8,9 @@ from adapters.registry import Registry
 from harness.pool import Pool, Settings
 
 TOYS = (
-    "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package".split()
-)
+    "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package retraces "
+    "falls_back out_of_memory caches temporary"
+).split()
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ writes the same bytes.
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from results.records import Agreement, Case, Facts, Measurement, Outcome, Record
+from results.records import METRICS, Agreement, Case, Facts, Limit, Measurement, Outcome, Record
 from results.store import RunWriter
 
 MODELS = ("mlp", "convnet", "vit")
@@ -35,6 +37,9 @@ ENVIRONMENT = {
     "seed": 20,
     "preset": "standard",
     "device": "cpu",
+    "threads": 8,
+    "isolation": "process",
+    "allocator": "system",
     "host": "bench-1",
     "cpu": {"model": "Example CPU 9000 @ 3.0 GHz", "cores": 8},
     "memory_bytes": 33_554_432_000,
@@ -70,6 +75,24 @@ FATES = {
 }
 SPEED = dict(zip(ADAPTERS, (1.0, 0.62, 1.31, 0.85, 0.74, 0.58), strict=True))
 COST = {"mlp": 4.2e-5, "convnet": 2.3e-3, "vit": 1.1e-2}
+COMPILERS = ("torch_compile", "tf_xla", "jax_jit")
+#: The case whose profile was kept, and where.
+TRACE = "traces/vit.json.gz"
+TRACED = Case("performance", "infer", "vit", "small", "jax_jit", "cpu", "fp32", 8)
+
+LIMITS = [
+    Limit("matmul_fp32", "FLOP/s", 4.2e11, "torch_eager", "cpu", 8, "2025-11-20T17:18:05+00:00"),
+    Limit("matmul_fp32", "FLOP/s", 3.9e11, "jax_jit", "cpu", 8, "2025-11-20T17:18:09+00:00"),
+    Limit("matmul_int8", "OP/s", 1.1e12, "onnx_runtime", "cpu", 8, "2025-11-20T17:18:15+00:00"),
+    Limit("bandwidth", "B/s", 2.4e10, "torch_eager", "cpu", 8, "2025-11-20T17:18:12+00:00"),
+]
+#: (suite, mode, model, swept field, its values)
+SWEEPS = [
+    ("sweep_batch", "infer", "convnet", "batch", (1, 2, 4, 8, 16, 32, 64, 128)),
+    ("sweep_batch", "train", "convnet", "batch", (1, 2, 4, 8, 16, 32, 64, 128)),
+    ("sweep_threads", "infer", "convnet", "threads", (1, 2, 4, 8)),
+    ("sweep_length", "infer", "vit", "length", (65, 128, 256, 512)),
+]
 
 
 def write(root: Path, *, run_id: str = RUN_ID, hostile: bool = True, processes: int = 3) -> Path:
@@ -78,12 +101,16 @@ def write(root: Path, *, run_id: str = RUN_ID, hostile: bool = True, processes: 
     for record in records(hostile=hostile, processes=processes):
         writer.append(record)
     writer.close()
+    trace = root / run_id / TRACE
+    trace.parent.mkdir()
+    trace.write_bytes(gzip.compress(b'{"traceEvents": []}', mtime=0))
     return root / run_id
 
 
 def records(*, hostile: bool = True, processes: int = 3) -> Iterator[Record]:
     for case in _cases():
         yield from _case_records(case, processes)
+    yield from LIMITS
     if hostile:
         for number, name in enumerate(HOSTILE):
             yield from _hostile_records(name, number)
@@ -95,26 +122,39 @@ def _cases() -> Iterator[Case]:
             for adapter in ADAPTERS:
                 for precision in ("fp64", "fp32"):
                     yield Case("conformance", mode, model, "tiny", adapter, "cpu", precision, 2)
-                yield Case("performance", mode, model, "small", adapter, "cpu", "fp32", 8)
+                for suite in ("performance", "cold_start", "memory"):
+                    yield Case(suite, mode, model, "small", adapter, "cpu", "fp32", 8)
+            yield Case("overhead", mode, model, "small", "torch_eager", "cpu", "fp32", 8)
+    for adapter in ADAPTERS:
+        yield Case("latency", "infer", "vit", "small", adapter, "cpu", "fp32", 1)
+        for suite, mode, model, name, points in SWEEPS:
+            case = Case(suite, mode, model, "small", adapter, "cpu", "fp32", 8)
+            yield from (replace(case, **{name: point}) for point in points)
 
 
 def _fate(case: Case) -> tuple[str, str]:
     if case.mode == "train" and case.adapter == "onnx_runtime":
         return "unsupported", "ONNX Runtime runs inference only"
+    if case.suite == "sweep_batch" and case.adapter == "tf_graph" and case.batch > 32:
+        return "out_of_memory", "killed at 12.4 GiB"
+    if case.suite.startswith("sweep"):
+        return "ok", ""
     where = (case.mode, case.model, case.size, case.adapter, case.precision)
     return FATES.get(where, ("ok", ""))
 
 
 def _case_records(case: Case, processes: int) -> Iterator[Record]:
     status, reason = _fate(case)
-    rng = np.random.default_rng(sum(map(ord, case.key)))
+    rng = np.random.default_rng(sum(map(ord, case.suite + case.key)))
     if status in ("ok", "divergent", "mistrusted"):
         yield Facts(case, _facts(case))
         yield from _agreements(case, status, rng)
-    if case.suite == "performance" and status in ("ok", "divergent"):
+    if case.suite != "conformance" and status in ("ok", "divergent"):
         yield from _measurements(case, processes, rng)
     command = f"pytest suites/{case.suite} --case '{case.key}'"
-    yield Outcome(case, status, reason, round(float(rng.uniform(0.2, 9)), 3), command)
+    seconds = round(float(rng.uniform(0.2, 9)), 3)
+    phases = {"build": 0.3 * seconds, "judge": 0.25 * seconds, "measure": 0.4 * seconds}
+    yield Outcome(case, status, reason, seconds, command, phases)
 
 
 def _facts(case: Case) -> dict:
@@ -126,6 +166,7 @@ def _facts(case: Case) -> dict:
         "flags": {"tf32": False, "matmul_precision": "highest"},
         "loss": "NaN",
         "versions": VERSIONS[case.adapter],
+        **({"trace": TRACE} if case == TRACED else {}),
     }
 
 
@@ -163,26 +204,51 @@ def _agreements(case: Case, status: str, rng: np.random.Generator) -> Iterator[A
 
 
 def _measurements(case: Case, processes: int, rng: np.random.Generator) -> Iterator[Record]:
-    step = COST[case.model] * SPEED[case.adapter] * (3.0 if case.mode == "train" else 1.0)
-    flags = ("noisy", "not_steady") if (case.model, case.adapter) == ("vit", "tf_graph") else ()
+    flags = ("not_steady",) if (case.model, case.adapter) == ("vit", "tf_graph") else ()
+    noise = 0.1 if (case.model, case.adapter) == ("vit", "tf_graph") else 0.004
     for process in range(processes):
-        own = step * math.exp(rng.normal(0, 0.01 + 0.1 * bool(flags)))
-        rounds = own * np.exp(np.abs(rng.normal(0, 0.04, size=16)))
-        per_second = case.batch / rounds
-        for metric, unit, values in (
-            ("step_time", "s", rounds),
-            ("throughput", "1/s", per_second),
-            ("import_time", "s", [2.4 * SPEED[case.adapter] + rng.uniform(0, 0.1)]),
-            ("build_time", "s", [0.08 + rng.uniform(0, 0.02)]),
-            ("first_call_time", "s", [own + (14.0 if SPEED[case.adapter] < 0.9 else 0.02)]),
-            ("host_peak_bytes", "B", [round(3e7 * SPEED[case.adapter] + 2e9 * step)]),
-            ("compile_peak_bytes", "B", [round(2e8 / SPEED[case.adapter])]),
-        ):
+        own = _step(case) * math.exp(rng.normal(0, noise))
+        for metric, values in _values(case, own, rng).items():
+            unit = METRICS[metric][0]
             listed = tuple(float(value) for value in values)
-            yield Measurement(case, metric, unit, listed, 12, process, flags)
-    if case.adapter == "torch_eager":
-        ratios = tuple(float(value) for value in 1.012 + rng.normal(0, 0.004, size=16))
-        yield Measurement(case, "control_ratio", "1", ratios)
+            conditions = {"cpu_seconds": 7.9 * own, "page_faults": 3 * process}
+            yield Measurement(case, metric, unit, listed, 12, process, flags, conditions)
+
+
+def _step(case: Case) -> float:
+    """Seconds of one step: a part that grows with the batch, and one that more threads share."""
+    size = case.batch / 8 + 0.3
+    size *= ((case.length or 65) / 65) ** 1.4
+    size *= (8 / (case.threads or 8)) ** 0.8
+    return COST[case.model] * SPEED[case.adapter] * size * (3.0 if case.mode == "train" else 1.0)
+
+
+def _values(case: Case, own: float, rng: np.random.Generator) -> dict:
+    """metric -> values of one process whose typical step takes `own` seconds."""
+    speed = SPEED[case.adapter]
+    rounds = own * np.exp(np.abs(rng.normal(0, 0.04, size=16)))
+    memory = [round(3e7 * speed + 2e9 * own)]
+    if case.suite == "latency":
+        return {"latency": own * np.exp(rng.gamma(1.0, 0.08, size=400))}
+    if case.suite == "overhead":
+        return {"control_ratio": 1.012 + rng.normal(0, 0.004, size=16)}
+    if case.suite == "memory":
+        return {"host_peak_bytes": memory, "compile_peak_bytes": [round(2e8 / speed)]}
+    if case.suite == "cold_start":
+        compiles = case.adapter in COMPILERS
+        start = {
+            "import_time": [2.4 * speed + rng.uniform(0, 0.1)],
+            "build_time": [0.08 + rng.uniform(0, 0.02)],
+            "first_call_time": [own + (14.0 if compiles else 0.02)],
+        }
+        parts = {"trace_time": [3.1], "compile_time": [9.6], "first_call_time_warm_cache": [4.0]}
+        return start | (parts if compiles else {})
+    speeds = {"step_time": rounds, "throughput": case.batch / rounds}
+    if case.suite != "performance":
+        return speeds | {"host_peak_bytes": memory}
+    work = {"flops_per_step": [2e8 * COST[case.model] / 0.011 * case.batch]}
+    work["bytes_per_step"] = [work["flops_per_step"][0] / (40 if case.model == "vit" else 12)]
+    return speeds | work | {"dispatch_time": rounds / 9, "transfer_time": rounds / 40}
 
 
 def _hostile_records(name: str, number: int) -> Iterator[Record]:

@@ -1,5 +1,6 @@
 """Everything that can happen to a worker ends as one named failure, and the next one works."""
 
+import dataclasses
 import os
 import signal
 import sys
@@ -9,16 +10,14 @@ import psutil
 import pytest
 
 from harness.client import PINNED_MALLOC, Client, WorkerFailure, thread_environment
+from harness.pool import Role
 from results.records import Case
 
 CASE = Case("conformance", "infer", "mlp", "tiny", "backend", "cpu", "fp64", 4)
 
 
 def build(pool, adapter):
-    client = pool.client(adapter, "judge")
-    inputs = str(pool.inputs(CASE.model, CASE.size, CASE.batch))
-    client.request("build", timeout=20, spec=pool.spec(CASE, "judge"), inputs=inputs)
-    return client
+    return pool.build(CASE, Role(adapter, "judge"), timeout=20)[0]
 
 
 def failure_of(pool, adapter, *, timeout=20.0):
@@ -28,17 +27,17 @@ def failure_of(pool, adapter, *, timeout=20.0):
 
 
 def test_hello_tells_versions_and_interpreter(toys):
-    hello = toys.client("backend", "judge").hello
+    hello = toys.client(Role("backend", "judge")).hello
     assert hello["versions"]["toy"] == "1.0"
     assert hello["executable"] == sys.executable
     assert hello["import_time"] > 0
 
 
 def test_a_worker_is_reused_until_a_fresh_one_is_asked_for(toys):
-    first = toys.client("backend", "judge")
-    assert toys.client("backend", "judge") is first
-    assert toys.client("backend", "time") is not first
-    assert toys.client("backend", "judge", fresh=True).pid != first.pid
+    first = toys.client(Role("backend", "judge"))
+    assert toys.client(Role("backend", "judge")) is first
+    assert toys.client(Role("backend", "time")) is not first
+    assert toys.client(Role("backend", "judge"), fresh=True).pid != first.pid
     assert not first.alive
 
 
@@ -57,7 +56,7 @@ def test_an_exception_is_reported_and_the_worker_lives(toys):
     with pytest.raises(WorkerFailure, match="RuntimeError: the toy <b>kernel</b> refused") as e:
         build(toys, "raises")
     assert e.value.status == "failed"
-    assert toys.client("raises", "judge").alive
+    assert toys.client(Role("raises", "judge")).alive
 
 
 def test_a_segfault_is_a_crash_and_printed_answers_are_not_believed(toys):
@@ -74,7 +73,7 @@ def test_a_killed_worker_is_a_crash_and_is_replaced(toys):
         client.request("first_call", timeout=20)
     assert caught.value.status == "crashed"
     assert "SIGKILL" in caught.value.reason
-    assert toys.client("sleeps", "judge").pid != client.pid
+    assert toys.client(Role("sleeps", "judge")).pid != client.pid
 
 
 def test_a_worker_that_died_while_idle_is_noticed(toys):
@@ -89,7 +88,7 @@ def test_a_worker_that_died_while_idle_is_noticed(toys):
 def test_a_missing_framework_is_unsupported_and_asked_for_once(toys):
     for _ in range(2):
         with pytest.raises(WorkerFailure) as caught:
-            toys.client("needs_missing_package", "judge")
+            toys.client(Role("needs_missing_package", "judge"))
         assert caught.value.status == "unsupported"
         assert "'a_framework_that_nobody_has' is not installed" in caught.value.reason
     assert len(list(toys.settings.scratch.glob("*needs_missing*.log"))) == 1
@@ -114,15 +113,14 @@ def test_something_else_than_a_worker_is_a_failure(tmp_path):
 
 def test_a_worker_of_another_protocol_is_refused(toys, monkeypatch):
     monkeypatch.setattr("harness.client.VERSION", 99)
-    with pytest.raises(WorkerFailure, match="speaks protocol 1, but should speak 99"):
-        toys.client("backend", "judge")
+    with pytest.raises(WorkerFailure, match="speaks protocol 2, but should speak 99"):
+        toys.client(Role("backend", "judge"))
 
 
 def test_an_unsupported_case_says_why(toys):
-    spec = toys.spec(CASE, "judge") | {"mode": "train"}
-    inputs = str(toys.inputs(CASE.model, CASE.size, CASE.batch))
+    training = dataclasses.replace(CASE, mode="train")
     with pytest.raises(WorkerFailure, match="inference only") as caught:
-        toys.client("backend", "judge").request("build", timeout=20, spec=spec, inputs=inputs)
+        toys.build(training, Role("backend", "judge"), timeout=20)
     assert caught.value.status == "unsupported"
 
 

@@ -70,10 +70,26 @@ def overflow(page) -> int:
     )
 
 
+def overlapping(page) -> list:
+    """Pairs of labels of one chart that lie on each other."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('div.plot[role=img]')].flatMap(plot => {
+          const of = '.xtick text, .ytick text, .xtitle, .ytitle, .legendtext';
+          const found = [...plot.querySelectorAll(of)].map(
+            e => ({text: e.textContent, box: e.getBoundingClientRect()}));
+          return found.flatMap((a, i) => found.slice(i + 1).filter(b =>
+            a.box.left < b.box.right - 1 && b.box.left < a.box.right - 1 &&
+            a.box.top < b.box.bottom - 2 && b.box.top < a.box.bottom - 2
+          ).map(b => [plot.id, a.text, b.text]));
+        })"""
+    )
+
+
 def draw_all(page) -> None:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg .bars'))"
+        "[...document.querySelectorAll('.plot')].every("
+        "plot => plot.querySelector('svg .bars, svg .scatter'))"
     )
 
 
@@ -82,6 +98,7 @@ def test_the_page_fits_and_is_quiet(browser, report, width):
     with opened(browser, report, width=width) as (page, noticed):
         draw_all(page)
         assert overflow(page) <= 0
+        assert overlapping(page) == []
         assert page.locator(".plot .bars path").count() > 20
         clipped = page.evaluate(
             "[...document.querySelectorAll('.plot svg')].filter("
@@ -156,7 +173,7 @@ def test_an_anchor_leads_to_its_case_and_opens_it(browser, report):
         row = page.locator(f"[id='{ANCHOR}']")
         assert page.url.endswith("#" + ANCHOR)
         assert 0 <= row.bounding_box()["y"] < 900
-        assert row.locator("dl.pairs").is_visible()
+        assert row.locator("dl.pairs").first.is_visible()
 
 
 def test_without_scripts_everything_but_the_charts_is_there(browser, report):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports.figures import _SERIES
+from reports.figures import SERIES
 
 CSS = (Path(reports.__file__).parent / "templates" / "style.css").read_text()
 
@@ -44,7 +44,7 @@ def test_text_reaches_wcag_aa(scheme):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_bars_stand_out_from_the_paper(scheme):
-    for colour, _ in _SERIES:
+    for colour, _ in SERIES:
         assert contrast(colour, schemes()[scheme]["paper"]) >= 3.0, colour
 
 

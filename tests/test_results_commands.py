@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def results(runs, capsys):
 def test_list_shows_what_a_run_is(results):
     code, out, err = results("list")
     assert (code, err) == (0, "")
-    for part in (sample_run.RUN_ID, "2025-11-20 17:18 UTC", "Example CPU 9000", "96 ok", "MiB"):
+    for part in (sample_run.RUN_ID, "2025-11-20 17:18 UTC", "Example CPU 9000", "295 ok", "MiB"):
         assert part in out
 
 
@@ -59,16 +60,21 @@ def test_list_of_nothing_is_nothing_to_decide(results, tmp_path):
 def test_show_finds_a_run_by_any_name(results, name):
     code, out, _ = results("show", name)
     assert code == 0
-    for part in ("96 of 118 cases ended ok", "identical (fp64)", "step_time"):
+    for part in (
+        *("295 of 346 cases ended ok", "identical (fp64)", "step_time", "latency_p99"),
+        *("break_even_steps", "steps", "peak_fraction", "compute", "matmul_fp32", "420 GFLOP/s"),
+        "noisy: the 95% interval reaches more than 5%",
+    ):
         assert part in out
 
 
 def test_show_publishes_no_figure_of_a_case_that_is_not_ok(results):
     _, out, _ = results("show", "latest")
     figures = out[out.index("median") :]
-    assert "infer/convnet/small/tf_graph/cpu/fp32/b8" in figures
-    assert "train/convnet/small/tf_graph/cpu/fp32/b8" not in figures
-    assert "Not shown: 7 figures of cases that are not ok" in out
+    for suite in ("performance", "cold_start", "memory"):
+        assert re.search(f"{suite} +infer/convnet/small/tf_graph/cpu/fp32/b8", figures)
+        assert not re.search(f"{suite} +train/convnet/small/tf_graph/cpu/fp32/b8", figures)
+    assert "Not shown: 11 figures of cases that are not ok" in out
 
 
 def test_show_keeps_hostile_names_from_the_terminal(results):

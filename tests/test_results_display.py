@@ -5,7 +5,7 @@ import math
 import pytest
 
 from results import describe, display, store
-from results.records import VERDICTS
+from results.records import FLAGS, VERDICTS
 from tests import sample_run
 
 
@@ -30,6 +30,19 @@ from tests import sample_run
         (1.0249, "1", "1.02×"),
         (math.nan, "s", "–"),
         (math.inf, "B", "∞"),
+        (2.5e9, "FLOP", "2.50 GFLOP"),
+        (0.0, "FLOP", "0 FLOP"),
+        (4.2e11, "FLOP/s", "420 GFLOP/s"),
+        (1.1e12, "OP/s", "1.10 TOP/s"),
+        (2.4e10, "B/s", "24.0 GB/s"),
+        (12344.2, "steps", "12,345 steps"),
+        (1.0, "steps", "1 step"),
+        (0.0, "steps", "0 steps"),
+        (math.inf, "steps", "never"),
+        (math.nan, "steps", "–"),
+        (0.3749, "%", "37%"),
+        (0.00421, "%", "0.42%"),
+        (0.0, "%", "0%"),
     ],
 )
 def test_quantities(value, unit, text):
@@ -42,6 +55,16 @@ def test_intervals_have_one_unit_and_enough_digits():
     assert display.interval(1.0, 1.0, "s") == "1.00 to 1.00 s"
     assert display.interval(math.nan, math.nan, "s") == "–"
     assert display.interval(0.0, math.inf, "s") == "at least 0 s"
+    assert display.interval(0.361, 0.379, "%") == "36.1 to 37.9%"
+
+
+def test_a_fraction_of_a_peak_is_in_percent_and_other_ratios_are_not():
+    assert display.unit_of("peak_fraction", "1") == "%"
+    assert display.unit_of("control_ratio", "1") == "1"
+
+
+def test_every_flag_has_its_meaning_under_the_name_that_is_shown():
+    assert display.flags(",".join(FLAGS)) == list(display.flag_meanings())
 
 
 def test_errors():
@@ -80,8 +103,8 @@ def test_the_baseline_comes_first():
 def test_a_run_in_a_sentence(tmp_path):
     run = store.read(sample_run.write(tmp_path, hostile=False))
     assert describe.sentence(run) == (
-        "91 of 108 cases ended ok; 9 unsupported, 2 divergent, 1 mistrusted, 1 failed, 1 timeout, "
-        "1 out of memory, 1 crashed, 1 interrupted."
+        "290 of 336 cases ended ok; 23 unsupported, 4 divergent, 1 mistrusted, 3 failed, "
+        "3 timeout, 8 out of memory, 3 crashed, 1 interrupted."
     )
     assert describe.started(run.environment) == "2025-11-20 17:18 UTC"
     assert describe.machine(run.environment) == "bench-1, Example CPU 9000 @ 3.0 GHz, 8 cores"

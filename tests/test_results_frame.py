@@ -1,6 +1,7 @@
 """Records become tables without losing, inventing or publishing anything."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from results import frame, store
-from results.records import VERDICTS, Agreement, Case, Facts, Measurement, Outcome
+from results.records import VERDICTS, Agreement, Case, Facts, Limit, Measurement, Outcome
 from results.store import Run
 from tests import sample_run
 
@@ -66,7 +67,9 @@ def test_nothing_is_lost(sample):
     assert len(frame.measurements(sample)) == values
     assert len(frame.agreements(sample)) == len(sample.agreements)
     assert len(frame.outcomes(sample)) == len(sample.outcomes)
-    assert len(frame.cases(sample)) == len({record.case for record in sample.records})
+    of_cases = [record for record in sample.records if not isinstance(record, Limit)]
+    assert len(frame.cases(sample)) == len({record.case for record in of_cases})
+    assert len(frame.limits(sample)) == len(sample_run.LIMITS)
 
 
 def test_missing_and_infinite_numbers_stay_apart():
@@ -99,6 +102,25 @@ def test_records_of_one_process_are_one_sample():
     row = the_row(frame.summary(run_of(timing(1.0, 2.0), timing(3.0))))
     assert (row["median"], row["rounds"], row["processes"]) == (2.0, 3, 1)
     assert "at least 6" in row["note"]
+
+
+def test_limits_are_sorted_and_no_case():
+    one = Limit("bandwidth", "B/s", 1e10, "a", "cpu", 2, "2026")
+    other = Limit("bandwidth", "B/s", 2e10, "b", "cpu", 2, "2026")
+    run = run_of(one, other)
+    assert list(frame.limits(run)["adapter"]) == ["b", "a"]
+    assert frame.limits(run).columns[0] == "limit"
+    assert list(frame.limits(run_of()).columns) == list(frame.limits(run).columns)
+    for make in (frame.measurements, frame.agreements, frame.outcomes, frame.summary,
+                 frame.verdicts, frame.cases):  # fmt: skip
+        assert len(make(run)) == 0
+
+
+def test_cases_that_differ_in_threads_or_length_are_kept_apart():
+    points = [replace(CASE, threads=2), replace(CASE, length=65), CASE]
+    table = frame.summary(run_of(*(timing(1.0, case=case) for case in points)))
+    assert list(table["threads"]) == [2, 0, 0]
+    assert list(table["length"]) == [0, 65, 0]
 
 
 def test_throughput_is_summarised_from_its_own_record():

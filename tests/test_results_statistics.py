@@ -15,6 +15,7 @@ from results.statistics import (
     estimate,
     median_interval,
     process_interval,
+    quantile_interval,
 )
 
 TIMES = st.floats(1e-9, 1e6)
@@ -58,6 +59,51 @@ def test_an_interval_that_is_one_rank_too_narrow_is_found_out():
     samples = np.random.default_rng(16).lognormal(0.0, 0.5, (trials, 16))
     stated = median_interval(samples[0]).level
     assert abs(coverage(narrow, 1.0, samples) - stated) > slack(stated, trials)
+
+
+@pytest.mark.parametrize(("n", "q"), [(40, 0.5), (100, 0.95), (400, 0.99), (1000, 0.99)])
+def test_intervals_of_quantiles_cover_exactly_as_often_as_stated(n, q):
+    trials = 3000
+    samples = np.random.default_rng(n).uniform(size=(trials, n))  # whose q-quantile is q
+    stated = quantile_interval(samples[0], q).level
+    assert stated >= 0.95
+    found = coverage(lambda sample: quantile_interval(sample, q), q, samples)
+    assert abs(found - stated) < slack(stated, trials)
+
+
+@given(st.integers(6, 600), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_a_quantiles_interval_has_the_probability_of_its_ranks(n, q):
+    """P(r <= B <= s - 1) for B ~ Binomial(n, q), summed term by term; and no rank is closer."""
+    found = quantile_interval(range(1, n + 1), q)
+    terms = [math.comb(n, k) * q**k * (1 - q) ** (n - k) for k in range(n + 1)]
+    if found.method == NO_INTERVAL:
+        assert max(terms[0], terms[n]) > 0.025  # the whole sample misses it too often
+        return
+    low, high = int(found.low), int(found.high)
+    assert found.level == pytest.approx(math.fsum(terms[low:high]), abs=1e-9)
+    below, above = math.fsum(terms[:low]), math.fsum(terms[high:])
+    assert max(below, above) <= 0.025 + 1e-12
+    assert below + terms[low] > 0.025
+    assert above + terms[high - 1] > 0.025
+    assert found.low <= found.median <= found.high
+
+
+@given(ROUNDS)
+def test_the_median_is_the_quantile_of_one_half(rounds):
+    one, other = quantile_interval(rounds, 0.5), median_interval(rounds)
+    assert (one.low, one.high, one.level) == (other.low, other.high, other.level)
+    assert one.median == pytest.approx(other.median, rel=1e-12)
+
+
+def test_too_few_calls_have_a_p99_without_an_interval():
+    found = quantile_interval(range(200), 0.99)
+    assert found.method == NO_INTERVAL
+    assert math.isnan(found.high)
+    assert found.reason == "200 values, but 95% for the 99% quantile needs at least 368"
+    assert quantile_interval(range(367), 0.99).method == NO_INTERVAL
+    assert quantile_interval(range(368), 0.99).high == 367
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        quantile_interval([1.0], 1.0)
 
 
 def test_ranks_are_those_of_the_table():

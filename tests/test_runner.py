@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from harness.attempt import ROUNDS
 from harness.client import WorkerFailure
 from harness.runner import Ended, Runner
 from results.records import Agreement, Case, Facts, Measurement, Outcome
@@ -131,31 +132,151 @@ def test_a_case_is_measured(runner, records):
     case = dataclasses.replace(CASE, suite="performance", precision="fp32")
     with runner.case(case, reproduce="x") as attempt:
         attempt.prepare_reference()
-        client = attempt.start(fresh=False)
+        client = attempt.start()
         attempt.agree_in_place(client)
-        steps = attempt.warm_up(client)
-        attempt.record_rounds([attempt.block(client, steps) for _ in range(3)], steps)
         attempt.prove(client)
-        attempt.remember()
+        attempt.measure(client, attempt.warm_up(client))
+        attempt.single(client, "dispatch", "dispatch_time")
+        attempt.single(client, "transfer", "transfer_time")
+        attempt.count()
     metrics = {m.metric: m for m in records.of(Measurement)}
     assert set(metrics) == {
-        "import_time", "build_time", "first_call_time", "step_time", "throughput",
-        "host_peak_bytes", "compile_peak_bytes",
+        "step_time", "throughput", "dispatch_time", "transfer_time", "flops_per_step",
+        "bytes_per_step",
     }  # fmt: skip
+    assert len(metrics["step_time"].values) == ROUNDS
     for step, rate in zip(metrics["step_time"].values, metrics["throughput"].values, strict=True):
         assert step * rate == pytest.approx(case.batch)
+    assert metrics["step_time"].conditions["cpu_over_wall"] > 0
     assert records.of(Facts)[0].facts["parameter_dtypes"] == ["float32"]
-    assert [type(r) for r in records][-1] is Outcome
+    outcome = records[-1]
+    assert isinstance(outcome, Outcome)
+    assert {"build", "first call", "warm up", "rounds", "single calls"} <= set(outcome.phases)
+    assert sum(outcome.phases.values()) == pytest.approx(outcome.seconds, rel=0.05)
+
+
+def test_a_cold_start_is_taken_apart(runner, records):
+    case = dataclasses.replace(CASE, suite="cold_start", precision="fp32")
+    with runner.case(case, reproduce="x") as attempt:
+        client = attempt.cold_start()
+        attempt.end("cold")
+        attempt.warm_start()
+    assert not client.alive
+    metrics = {m.metric for m in records.of(Measurement)}
+    # the toy neither traces nor compiles, and keeps no cache
+    assert metrics == {"import_time", "build_time", "first_call_time"}
+
+
+def test_a_warm_cache_is_what_an_earlier_process_left(runner, records):
+    case = dataclasses.replace(CASE, suite="cold_start", adapter="caches", precision="fp32")
+    with runner.case(case, reproduce="x") as attempt:
+        attempt.cold_start()
+        attempt.warm_start()
+    values = {m.metric: m.values[0] for m in records.of(Measurement)}
+    assert values["trace_time"] == 0.25
+    assert 0 < values["compile_time"] < values["first_call_time"]
+    assert values["first_call_time_warm_cache"] < values["first_call_time"]
+
+
+@pytest.mark.parametrize("suite", ["performance", "latency"])
+def test_a_retrace_while_timing_is_a_failure_and_a_flag(runner, records, suite):
+    case = dataclasses.replace(CASE, suite=suite, adapter="retraces", precision="fp32")
+    with pytest.raises(Ended, match="compiled again while it was timed"):
+        measured(runner, case)
+    assert records.of(Outcome)[0].status == "failed"
+    assert all("recompiled" in m.flags for m in records.of(Measurement))
+
+
+def measured(runner, case):
+    with runner.case(case, reproduce="x") as attempt:
+        client = attempt.start()
+        steps = attempt.warm_up(client)
+        if case.suite == "latency":
+            attempt.latency(client)
+        else:
+            attempt.measure(client, steps)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_a_silent_fallback_is_a_failure_in_conformance_too(runner, precision):
+    case = dataclasses.replace(CASE, adapter="falls_back", precision=precision)
+    if precision == "fp64":  # float64 is what it runs, so here it is right
+        agree(runner, case)
+    else:
+        with pytest.raises(Ended, match="silent fallback: parameters are float64, but should be"):
+            agree(runner, case)
+
+
+PEAK = "host_peak_bytes"
+PHASES = ["reference", "start", "build", "first call", "agree", "facts", "warm up", "rounds",
+          "single calls"]  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_ctrl_c_in_any_phase_loses_nothing(toys, records, phase):
+    case = dataclasses.replace(CASE, suite="performance", precision="fp32")
+
+    class Pressing(Records):
+        def phase(self, case, name):
+            if name == phase:
+                raise KeyboardInterrupt
+
+    runner = Runner(toys, records, Pressing())
+    with pytest.raises(KeyboardInterrupt), runner.case(case, reproduce="x") as attempt:
+        attempt.prepare_reference()
+        client = attempt.start()
+        attempt.agree_in_place(client)
+        attempt.prove(client)
+        attempt.measure(client, attempt.warm_up(client))
+        attempt.single(client, "transfer", "transfer_time")
+    runner.close()
+    assert toys.pids() == []
+    outcome = records[-1]
+    assert (outcome.status, len(records.of(Outcome))) == ("interrupted", 1)
+    assert phase in outcome.reason
+    measured = {m.metric for m in records.of(Measurement)}
+    assert measured == ({"step_time", "throughput"} if phase == "single calls" else set())
+
+
+def test_memory_is_measured_in_several_processes(runner, records):
+    case = dataclasses.replace(CASE, suite="memory", precision="fp32")
+    with runner.case(case, reproduce="x") as attempt:
+        attempt.remember(3)
+    processes = [m.process for m in records.of(Measurement) if m.metric == "host_peak_bytes"]
+    assert processes == [0, 1, 2]
+    assert records.of(Agreement)
+
+
+def test_a_temporary_of_64_mib_is_read_within_2_percent(runner, records):
+    peaks = {}
+    for adapter in ("backend", "temporary"):
+        case = dataclasses.replace(CASE, suite="memory", adapter=adapter, precision="fp32")
+        with runner.case(case, reproduce="x") as attempt:
+            attempt.remember(1)
+        (found,) = (m for m in records.of(Measurement) if (m.case, m.metric) == (case, PEAK))
+        peaks[adapter] = found.values[0]
+    assert peaks["temporary"] - peaks["backend"] == pytest.approx(2**26, rel=0.02)
+
+
+def test_latency_is_of_single_calls(runner, records):
+    case = dataclasses.replace(CASE, suite="latency", precision="fp32", batch=1)
+    with runner.case(case, reproduce="x") as attempt:
+        client = attempt.start()
+        attempt.agree_in_place(client)
+        attempt.warm_up(client)
+        attempt.latency(client)
+    (latency,) = records.of(Measurement)
+    assert latency.metric == "latency"
+    assert len(latency.values) >= 200
 
 
 def test_varying_page_faults_are_flagged(runner, records):
     with runner.case(CASE, reproduce="x") as attempt:
         blocks = [{"seconds": 1.0, "minor_faults": n} for n in (0, 5000)]
-        attempt.record_rounds(blocks, 10)
-        attempt.remember()
+        calm = {"cpu_seconds": 1.0, "involuntary_switches": 0, "device_seconds": None}
+        attempt.record_rounds([block | calm for block in blocks], 10)
     flags = {m.metric: m.flags for m in records.of(Measurement)}
     assert flags["step_time"] == flags["throughput"] == ("allocator_bound",)
-    assert flags["host_peak_bytes"] == ()
 
 
 def test_a_failure_names_its_status():

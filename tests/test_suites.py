@@ -15,7 +15,7 @@ from results.store import read, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 TOYS = ("backend sleeps hogs raises returns_nan segfaults wrong_epsilon "
-        "needs_missing_package").split()  # fmt: skip
+        "needs_missing_package falls_back").split()  # fmt: skip
 
 
 def suites(*arguments, root=ROOT, results, **options):
@@ -93,7 +93,7 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path):
 def test_every_provoked_fault_is_one_outcome_and_the_report_shows_it(tmp_path):
     done = suites(
         *toys(*TOYS), "--benchmark", "--size=tiny", "--models=vit", "-k", "infer",
-        "--case-timeout=6", "--memory-limit=0.5", "--report", str(tmp_path / "report"),
+        "--case-timeout=5", "--memory-limit=0.5", "--report", str(tmp_path / "report"),
         results=tmp_path / "runs",
     )  # fmt: skip
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
@@ -112,9 +112,10 @@ def test_every_provoked_fault_is_one_outcome_and_the_report_shows_it(tmp_path):
         "segfaults": {"crashed"},
         "wrong_epsilon": {"divergent"},
         "needs_missing_package": {"unsupported"},
+        "falls_back": {"ok", "failed"},
     }
-    # three cases each: float64, float32, measured
-    assert len(run.outcomes) == 3 * len(TOYS)
+    # float64, float32, and four that are measured: steps, cold start, latency, memory
+    assert len(run.outcomes) == 6 * len(TOYS)
     assert len({(o.case.suite, o.case.key) for o in run.outcomes}) == len(run.outcomes)
     assert {m.case.adapter for m in run.measurements} == {"backend"}
     page = (tmp_path / "report" / "index.html").read_text()

@@ -1,10 +1,13 @@
 """What a worker measures: blocks, memory, tensors."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from harness import clock, memory, timing
 from harness.lanes import agree
+from harness.pool import Role
 from harness.protocol import ProtocolError, decode, encode, load_tensors, save_tensors
 from results.records import Case
 
@@ -13,9 +16,7 @@ CASE = Case("performance", "infer", "mlp", "tiny", "backend", "cpu", "fp32", 4)
 
 @pytest.fixture
 def client(toys):
-    client = toys.client("backend", "time")
-    inputs = str(toys.inputs(CASE.model, CASE.size, CASE.batch))
-    built = client.request("build", timeout=20, spec=toys.spec(CASE, "judge"), inputs=inputs)
+    client, built = toys.build(CASE, Role("backend", "time"), timeout=20)
     assert built["build_time"] > 0
     return client
 
@@ -41,9 +42,9 @@ def test_tensors_come_back_in_the_program_s_precision(client, toys):
 
 
 def test_memory_is_measured_in_a_process_of_its_own(toys):
-    client = toys.client("backend", "remember", fresh=True)
-    inputs = str(toys.inputs(CASE.model, CASE.size, CASE.batch))
-    found = client.request("remember", timeout=20, spec=toys.spec(CASE, "judge"), inputs=inputs)
+    role = Role("backend", "remember")
+    spec, inputs = toys.spec(CASE, role), str(toys.inputs(CASE))
+    found = toys.client(role).request("remember", timeout=20, spec=spec, inputs=inputs)
     assert set(found) == {"host_peak_bytes", "compile_peak_bytes"}
 
 
@@ -116,3 +117,56 @@ def test_messages_round_trip_and_rubbish_is_refused():
     for rubbish in (b"", b"{", b"[]", b"7", b'{"op": 1}', b"\xff"):
         with pytest.raises(ProtocolError):
             decode(rubbish)
+
+
+def test_a_clock_that_jumps_does_not_matter(monkeypatch):
+    """The time of day may be set while something is timed; the harness never asks for it."""
+    jumps = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr("time.time", lambda: float(next(jumps)))
+    info = __import__("time").get_clock_info("perf_counter")
+    assert info.monotonic
+    assert not info.adjustable
+    taken = timing.block(lambda: None, lambda value: None, 100)
+    assert 0 < taken.seconds < 60
+
+
+def test_single_calls_are_bounded_by_time_and_number(monkeypatch):
+    fast = Steps(monkeypatch, itertools.repeat(1e-4))
+    assert len(timing.latencies(fast)) == timing.LATENCY_CALLS
+    slow = Steps(monkeypatch, itertools.repeat(0.125))
+    assert len(timing.latencies(slow)) == 40  # what fits into 5 s
+    slower = Steps(monkeypatch, itertools.repeat(60.0))
+    assert timing.latencies(slower) == [60.0] * timing.SINGLE_LEAST
+
+
+def test_dispatch_does_not_count_the_waiting(monkeypatch):
+    step = Steps(monkeypatch, itertools.repeat(0.001))
+
+    def wait(value):
+        step.time += 0.010
+
+    assert timing.dispatches(step, wait) == pytest.approx([0.001] * 46, rel=1e-6)
+
+
+def test_transfer_counts_the_waiting(monkeypatch):
+    put = Steps(monkeypatch, itertools.repeat(0.002))
+
+    def wait(value):
+        put.time += 0.003
+
+    assert timing.transfers(put, wait) == pytest.approx([0.005] * 50, rel=1e-6)
+
+
+def test_the_largest_rate_counts(monkeypatch):
+    durations = itertools.cycle([0.2, 0.1, 0.4])
+    assert timing.rate(Steps(monkeypatch, durations), lambda v: None, 7.0) == pytest.approx(70.0)
+
+
+def test_a_device_s_own_clock_is_kept():
+    def on_device(run):
+        run()
+        return 0.25
+
+    calls = []
+    taken = timing.block(lambda: calls.append(1), lambda value: None, 3, on_device)
+    assert (taken.device_seconds, len(calls)) == (0.25, 3)

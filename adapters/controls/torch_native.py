@@ -12,7 +12,7 @@ from torch import nn
 
 from adapters import model as models
 from adapters import torch_eager
-from adapters.base import Gradients, Spec, require
+from adapters.base import Gradients, Probe, Spec, Unsupported, require
 from adapters.models import convnet, vit
 
 
@@ -90,6 +90,9 @@ class Adapter(torch_eager.Adapter):
         require(spec.model in NETWORKS, f"there is no native PyTorch control of {spec.model}")
         return Program(spec)
 
+    def probe(self, limit: str, device: str, threads: int) -> Probe:
+        raise Unsupported("measured through torch_eager")
+
 
 class Program(torch_eager.Program):
     """Runs a module. Names, layouts and the optimizer's constants are those of `torch_eager`."""
@@ -121,13 +124,16 @@ class Program(torch_eager.Program):
         if self._spec.mode == "train":
             return super().step(batch)
         with torch.inference_mode():
-            return self._module(batch[0])
+            output = self._module(batch[0])
+        self._output_dtype = output.dtype
+        return output
 
     def _backward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._optimizer.zero_grad(set_to_none=True)
         output = self._module(x)
         loss = F.cross_entropy(output, y)
         loss.backward()
+        self._output_dtype = output.dtype
         return loss, output
 
     def _clip(self) -> None:

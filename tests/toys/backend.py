@@ -54,6 +54,6 @@ class Program(base.Program):
         return {
             "parameter_dtypes": sorted({str(v.dtype) for v in self.tensors.values()}),
             "output_dtype": self.spec.dtype,
-            "device": "cpu",
-            "threads": 1,
+            "device_kind": "cpu",
+            "threads": None,  # NumPy's, which nobody tells
         }

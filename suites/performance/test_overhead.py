@@ -1,19 +1,16 @@
-"""An adapter against its native control: the same network as the framework's users write it.
+"""What Assay's way of writing models costs: an adapter against its native control, which is the
+same network as the framework's users write it.
 
-Two live workers take turns, so that whatever disturbs the machine disturbs both. Each round is
-one block of each, in alternating order (ABBA), and gives one ratio of step times. Where memory
+Two live workers take turns, so that whatever disturbs the machine disturbs both. Where memory
 happens to lie makes one process faster than the next, so there are several pairs of processes, and
 they are started in alternating order.
 """
 
-import itertools
-
 from adapters.registry import CONTROLS
-from harness.runner import ROUNDS
 from suites.selection import Plan
 
 PLAN = Plan(
-    "controls",
+    "overhead",
     modes=("infer", "train"),
     precisions=("fp32",),
     size="small",
@@ -33,14 +30,8 @@ def test_control(case, run, request):
             )
             if number == 0:
                 attempt.agree_in_place(adapter)
+                attempt.prove(adapter)
                 attempt.agree_as_control(control)
                 attempt.note = "step time over the control's, per pair of processes:"
             steps = max(attempt.warm_up(adapter), attempt.warm_up(control))
-            ratios = []
-            for order in itertools.islice(itertools.cycle((1, -1, -1, 1)), ROUNDS):
-                seconds = {
-                    client: attempt.block(client, steps)["seconds"]
-                    for client in (adapter, control)[::order]
-                }
-                ratios.append(seconds[adapter] / seconds[control])
-            attempt.record_ratio(ratios, steps)
+            attempt.record_ratio(attempt.alternate(adapter, control, steps), steps)

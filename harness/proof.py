@@ -1,0 +1,62 @@
+"""What a program really did, against what it was asked: a silent fallback is a failure.
+
+The names are those of `adapters.base.Program.facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.client import WorkerFailure
+from results.records import Case
+
+#: precision -> dtype of the parameters and of the output
+DTYPES = {"fp64": "float64", "fp32": "float32"}
+REQUIRED = ("parameter_dtypes", "output_dtype", "device_kind", "threads")
+
+
+def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str]:
+    """Sentences that say what is and what should be; empty where the program did what it was
+    asked."""
+    missing = [name for name in REQUIRED if name not in facts]
+    if missing:
+        return [f"the adapter's facts lack {', '.join(missing)}"]
+    found = []
+    wanted = DTYPES[case.precision]
+    if facts["parameter_dtypes"] != [wanted]:
+        found.append(f"parameters are {_list(facts['parameter_dtypes'])}, but should be {wanted}")
+    if facts["output_dtype"] != wanted:
+        found.append(f"the output is {facts['output_dtype']}, but should be {wanted}")
+    if facts["device_kind"] != case.device:
+        found.append(f"it ran on {facts['device_kind']}, but should run on {case.device}")
+    if facts["threads"] not in (None, threads):
+        found.append(f"it had {facts['threads']} threads, but should have {threads}")
+    if facts.get("graph_breaks"):
+        found.append(f"{facts['graph_breaks']} graph breaks, but should be none")
+    share = facts.get("compiled_share")
+    if share is not None and share < 1:
+        found.append(f"{share:.0%} was compiled, but should be all of it")
+    for place, nodes in (facts.get("foreign_nodes") or {}).items():
+        found.append(f"{nodes} nodes ran on {place}, but should run on {case.device}")
+    return found
+
+
+def require(case: Case, facts: Mapping[str, Any], *, threads: int) -> None:
+    """Raises WorkerFailure where `fallbacks` finds any."""
+    found = fallbacks(case, facts, threads=threads)
+    if found:
+        raise WorkerFailure("failed", "silent fallback: " + "; ".join(found))
+
+
+def recompiled(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What the framework traced, compiled or gave up on between two readings; empty if nothing."""
+    parts = []
+    for name in ("compilations", "graph_breaks"):
+        if before.get(name) is not None and after.get(name) != before[name]:
+            parts.append(f"{name.replace('_', ' ')} went from {before[name]} to {after[name]}")
+    return "; ".join(parts)
+
+
+def _list(names: Any) -> str:
+    return ", ".join(map(str, names)) if isinstance(names, list | tuple) else str(names)

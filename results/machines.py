@@ -1,0 +1,68 @@
+"""Whether two runs come from the same machine and the same software.
+
+Stored environments are read leniently: what one of them lacks, or holds in another form, is
+`absent`, and the reader is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from results import describe, display
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """A sentence for each field of the fingerprints in which environment `a` differs from the
+    earlier `b`. The two are comparable if there is none."""
+    now, before = _fingerprint(a), _fingerprint(b)
+    missing = _missing("fingerprint of the machine", now, before)
+    return missing or _sentences(now, before, sorted({*now, *before}))
+
+
+def same_software(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """A sentence for each version in which environment `a` differs from the earlier `b`, Python's
+    included. Only what both recorded is compared: a list of packages may have grown since."""
+    now, before = _versions(a), _versions(b)
+    missing = _missing("version of any library", now, before)
+    return missing or _sentences(now, before, sorted({*now} & {*before}))
+
+
+def _sentences(now: Mapping[str, str], before: Mapping[str, str], names: list[str]) -> list[str]:
+    return [
+        f"{_shown(name)} is {_shown(now.get(name))}, but was {_shown(before.get(name))}"
+        for name in names
+        if now.get(name, "") != before.get(name, "")
+    ]
+
+
+def _missing(what: str, now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    told = (("run", now), ("earlier run", before))
+    return [f"the {name} recorded no {what}" for name, found in told if not found]
+
+
+def _fingerprint(environment: Mapping[str, Any]) -> dict[str, str]:
+    """`cpu model` -> text. The id is left out, since it follows from the others."""
+    fields = _get(environment, "fingerprint")
+    if not isinstance(fields, Mapping):
+        return {}
+    flat = describe.flatten({name: value for name, value in fields.items() if name != "id"})
+    return {name.replace(".", " ").replace("_", " "): text for name, text in flat}
+
+
+def _versions(environment: Mapping[str, Any]) -> dict[str, str]:
+    found = _get(environment, "versions")
+    if not isinstance(found, Mapping) or not found:
+        return {}
+    named = {"Python": _get(environment, "python"), **found}
+    return {
+        str(name): version if isinstance(version, str) else "" for name, version in named.items()
+    }
+
+
+def _get(environment: Any, name: str) -> Any:
+    return environment.get(name) if isinstance(environment, Mapping) else None
+
+
+def _shown(text: str | None) -> str:
+    return display.shorten(display.visible(text or ""), 160) or "absent"

@@ -1,0 +1,36 @@
+"""How a step is measured: the same for inference and for training."""
+
+from harness.attempt import ROUNDS
+
+
+def measure_steps(case, run, benchmark, *, processes, clock, tracing):
+    """Step time and throughput of a case over several processes, then what belongs to the case
+    once: dispatch, transfer, counts, effective configuration and, if asked for, a trace.
+
+    A case is timed only after the very program that is timed was found right.
+    """
+    benchmark.group = f"{case.mode}/{case.model}/{case.size}/{case.device}/{case.precision}"
+    with run(case) as attempt:
+        attempt.require_conformance()
+        attempt.prepare_reference()
+        for number in range(processes):
+            client = attempt.start(number)
+            if number == 0:
+                attempt.agree_in_place(client)
+                attempt.prove(client)
+            steps = attempt.warm_up(client)
+            last = number == processes - 1  # pytest-benchmark shows one process
+
+            def in_benchmark(measure_one):
+                def one_round():
+                    clock.advance(measure_one())
+
+                benchmark.pedantic(one_round, rounds=ROUNDS, iterations=1)
+
+            attempt.measure(client, steps, rounds=in_benchmark if last else None)
+        attempt.single(client, "dispatch", "dispatch_time")
+        attempt.single(client, "transfer", "transfer_time")
+        attempt.count()
+        if tracing is not None:
+            attempt.trace(client, tracing)
+        benchmark.extra_info["flags"] = list(attempt.flags)

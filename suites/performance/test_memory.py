@@ -1,0 +1,12 @@
+"""Peak memory of build and first call, and of steady steps, in processes of their own."""
+
+from suites.selection import Plan
+
+PLAN = Plan("memory", modes=("infer", "train"), precisions=("fp32",), size="small")
+
+
+def test_memory(case, run, processes):
+    with run(case) as attempt:
+        attempt.require_conformance()
+        attempt.prepare_reference()
+        attempt.remember(processes)

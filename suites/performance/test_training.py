@@ -1,0 +1,14 @@
+"""Step time and throughput of training in steady state: every model in every adapter."""
+
+import pytest
+
+from conftest import CLOCK
+from suites.performance.measuring import measure_steps
+from suites.selection import Plan
+
+PLAN = Plan("performance", modes=("train",), precisions=("fp32",), size="small")
+
+
+@pytest.mark.benchmark(timer=CLOCK)
+def test_step(case, run, benchmark, processes, tracing):
+    measure_steps(case, run, benchmark, processes=processes, clock=CLOCK, tracing=tracing)

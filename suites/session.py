@@ -1,0 +1,284 @@
+"""One session of the suites: what the user asked for, the workers, and the run that is written."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from adapters.registry import Registry, UnknownName
+from harness import clock, conditions
+from harness.environment import describe, physical_cores
+from harness.guard import Guard
+from harness.pool import SEED, Pool, Settings
+from harness.progress import Display
+from harness.runner import PROCESSES, Runner
+from results import machines
+from results import store as stored
+from results.records import Case, Limit, Outcome
+from results.store import Run, RunWriter, StoreError
+from suites import limits
+from suites.selection import Selection
+
+MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
+#: Options that a resumed run has to share with the run that it resumes.
+SHARED = ("preset", "device", "size", "threads", "allocator", "isolation")
+TRACES = "traces"  # in a run's folder
+LOCK = ".measuring"  # in the folder of runs
+
+
+class Session:
+    """Everything of one session. The store and the workers appear when first needed. Raises
+    UnknownName and StoreError for options that cannot be."""
+
+    def __init__(self, option: Namespace, command: Sequence[str], stream: IO[str]) -> None:
+        self._option = option
+        self._command = list(command)
+        self._stream = stream
+        self.registry = Registry.load(option.adapter_module)
+        self.selection = Selection(
+            self.registry,
+            adapters=option.adapters,
+            models=option.models,
+            precisions=option.precisions,
+            device=option.device,
+            size=option.size,
+            sweeps=option.sweep,
+        )
+        self._pythons = _interpreters(option.python, self.registry)
+        for name in ("threads", "case_timeout", "memory_limit"):
+            _positive(name, getattr(option, name))
+        isolation = "adapter" if option.preset == "quick" else "case"
+        self._settings: dict[str, Any] = {
+            "preset": option.preset,
+            "device": option.device,
+            "size": option.size or "small",
+            "threads": option.threads or physical_cores(),
+            "allocator": option.allocator,
+            "isolation": option.isolation or isolation,
+            "benchmark": option.benchmark,
+            "seed": SEED,
+        }
+        self.cases: list[Case] = []
+        self.report: str = ""
+        self.processes = PROCESSES[option.preset]
+        self._runner: Runner | None = None
+        self._lock: IO[str] | None = None
+        self._before = self._resumed()
+        #: What the resumed run has decided; it is not done again.
+        self.decided: dict[Case, Outcome] = {
+            outcome.case: outcome
+            for outcome in (self._before.outcomes if self._before else ())
+            if outcome.status != "interrupted"
+        }
+
+    @property
+    def runner(self) -> Runner:
+        if self._runner is None:
+            self._open()
+        assert self._runner is not None
+        return self._runner
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        return self._runner.outcomes if self._runner is not None else []
+
+    @property
+    def adapter_by_adapter(self) -> bool:
+        """Whether one adapter's cases should be neighbours, so that its workers serve them all."""
+        return self._settings["isolation"] == "adapter" and self.processes > 1
+
+    @property
+    def traces(self) -> Path | None:
+        """Where traces go; None where none are wanted."""
+        return self.store.folder / TRACES if self._option.traces and self.runner else None
+
+    def limits(self, limit: str) -> list[Limit]:
+        """What the machine can do at most: as the resumed run holds it, as an earlier run on this
+        machine measured it, or measured now. Raises WorkerFailure where no adapter can."""
+        runner = self.runner
+        taken_over = [r for r in (self._before.limits if self._before else ()) if r.limit == limit]
+        if taken_over:
+            return taken_over
+        adapters = self.registry.select(self.selection.adapters)
+        device, results = self._option.device, self._option.results
+        kept = limits.file(results, self._environment(), limit, device, adapters)
+        known = [] if self._pythons else limits.read(kept)
+        for one in known:
+            self.store.append(one)
+        if known:
+            return known
+        found = runner.limits(limit, device, adapters)
+        if not self._pythons:  # what another interpreter runs is not in the file's name
+            limits.write(kept, found)
+        return found
+
+    def rate(self, case: Case) -> float | None:
+        """The throughput that the resumed run measured, in examples/s."""
+        found = [m for m in self._before.measurements if m.case == case] if self._before else []
+        rates = [m.values for m in found if m.metric == "throughput"]
+        return sorted(rates[-1])[len(rates[-1]) // 2] if rates else None
+
+    # --------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        option, settings = self._option, self._settings
+        if option.benchmark:
+            self._lock = _alone(option.results)
+        total = psutil.virtual_memory().total
+        limit = int(option.memory_limit * 2**30 if option.memory_limit else MEMORY_SHARE * total)
+        self._scratch = tempfile.TemporaryDirectory(prefix="assay-", ignore_cleanup_errors=True)
+        pool = Pool(
+            Settings(
+                registry=self.registry,
+                python=sys.executable,
+                scratch=Path(self._scratch.name),
+                threads=settings["threads"],
+                case_timeout=option.case_timeout,
+                memory_limit=limit,
+                pythons=self._pythons,
+                allocator=option.allocator,
+                fresh=settings["isolation"] == "case",
+            )
+        )
+        resumed = {"resumed_from": self._before.run_id} if self._before else {}
+        environment = {
+            **self._environment(),
+            **resumed,
+            "memory_limit_bytes": limit,
+            "load_at_start": conditions.load(),
+        }
+        run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
+        self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
+        todo = [case for case in self.cases if case not in self.decided]
+        self.display = Display(self._stream, len(todo))
+        gpu = Guard(wait=option.wait_for_gpu, share=option.share_gpu)
+        self._runner = Runner(pool, self.store, self.display, gpu=gpu)
+        self._take_over()
+        self._runner.ahead(todo, processes=self.processes)
+
+    def _environment(self) -> dict[str, Any]:
+        return describe(command=["pytest", *self._command], options=self._settings)
+
+    def _resumed(self) -> Run | None:
+        """The run that this one resumes. Raises StoreError unless it was made in the same way, by
+        the same software and on the same machine."""
+        option = self._option
+        if not option.resume:
+            return None
+        run = stored.read(stored.find(option.results, option.resume))
+        told = {name: run.environment.get(name) for name in SHARED}
+        differences = [
+            f"{name} is {self._settings[name]}, but was {told[name]}"
+            for name in SHARED
+            if told[name] != self._settings[name]
+        ]
+        now = self._environment()
+        differences += machines.differences(now, run.environment)
+        differences += machines.same_software(now, run.environment)
+        if differences:
+            raise StoreError(
+                f"run {run.run_id} cannot be resumed: {'; '.join(differences[:5])}. What it holds "
+                "would be mixed with something else; start a new run instead"
+            )
+        return run
+
+    def _take_over(self) -> None:
+        """Copies what the resumed run has decided: the new run is complete in itself."""
+        assert self._runner is not None
+        if self._before is None:
+            return
+        for record in self._before.records:
+            if isinstance(record, Limit) or record.case in self.decided:
+                self.store.append(record)
+        self._runner.outcomes += self.decided.values()
+        traces = self._before.folder / TRACES
+        if traces.is_dir():
+            shutil.copytree(traces, self.store.folder / TRACES, dirs_exist_ok=True)
+
+    def close(self) -> None:
+        """Ends workers and closes the store; then writes the report of a benchmark run."""
+        if self._runner is None:
+            return
+        self.display.close()
+        self._runner.close()
+        inside, total = self._runner.overhead()
+        self.store.note(
+            ended=clock.today().isoformat(timespec="seconds"),
+            load_at_end=conditions.load(),
+            measured_seconds=inside,
+            measuring_seconds=total,
+        )
+        self.store.close()
+        self._scratch.cleanup()
+        if self._lock is not None:
+            self._lock.close()
+        option = self._option
+        if option.benchmark and option.report != "none":
+            self.report = self._write_report()
+
+    def _write_report(self) -> str:
+        """The report's path, or why there is none; the records are safe either way."""
+        option = self._option
+        folder = Path(option.report) if option.report else self.store.folder / "report"
+        try:
+            from reports import build  # needs plotly, which measuring does not
+
+            return str(build([self.store.folder], folder))
+        except (StoreError, ImportError) as error:
+            return f"none: {error}; `python -m reports {self.store.folder} -o DIR` makes it later"
+
+
+def _alone(results: Path) -> IO[str]:
+    """Holds the lock of measuring runs until it is closed, or this process ends. Raises StoreError
+    while another run holds it."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        lock = (results / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"cannot create the run's folder in {results}: {error.strerror}. Choose another folder "
+            "with --results DIR."
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise StoreError(
+            f"another run, process {holder}, is measuring into {results}: two at once would "
+            "disturb each other's timings. Wait until it has ended, or stop it."
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise UnknownName(f"--{name.replace('_', '-')} is {value:g}, but should be above 0")
+
+
+def _interpreters(options: list[str], registry: Registry) -> dict[str, str]:
+    found = {}
+    for text in options:
+        name, _, path = text.partition("=")
+        registry.select([name])
+        if not os.access(path, os.X_OK):
+            raise UnknownName(
+                f"--python {text}: {path or 'nothing'} is not an executable file; it should be "
+                "ADAPTER=PATH, the path of a Python interpreter"
+            )
+        found[name] = path
+    return found
