@@ -140,6 +140,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("adapter", session.registry.select(session.selection.adapters))
 
 
+@pytest.hookimpl(trylast=True)  # after -k and -m: what they leave out is not prepared
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [
         item
@@ -363,6 +364,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if total:
         share = f"{inside:.0f} of {total:.0f} s of measuring ({inside / total:.0%})"
         terminalreporter.write_line(f"{share} were spent in what is measured")
+    if session.problem:
+        terminalreporter.write_line(session.problem)
     terminalreporter.write_line(f"records: {session.store.folder}")
     if session.report:
         terminalreporter.write_line(f"report:  {session.report}")

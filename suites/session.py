@@ -70,6 +70,7 @@ class Session:
         }
         self.cases: list[Case] = []
         self.report: str = ""
+        self.problem: str = ""  # what could not be done at the end
         self.processes = PROCESSES[option.preset]
         self._runner: Runner | None = None
         self._lock: IO[str] | None = None
@@ -212,12 +213,15 @@ class Session:
         self.display.close()
         self._runner.close()
         inside, total = self._runner.overhead()
-        self.store.note(
-            ended=clock.today().isoformat(timespec="seconds"),
-            load_at_end=conditions.load(),
-            measured_seconds=inside,
-            measuring_seconds=total,
-        )
+        try:
+            self.store.note(
+                ended=clock.today().isoformat(timespec="seconds"),
+                load_at_end=conditions.load(),
+                measured_seconds=inside,
+                measuring_seconds=total,
+            )
+        except StoreError as error:  # the disk is full: what was measured is kept all the same
+            self.problem = str(error)
         self.store.close()
         self._scratch.cleanup()
         if self._lock is not None:

@@ -30,3 +30,14 @@ def toys(tmp_path):
     )
     yield pool
     pool.close_all()
+
+
+@pytest.fixture
+def numpy_alone(tmp_path_factory, monkeypatch):
+    """No framework can be imported in a child process: NumPy alone judges the toys, quickly."""
+    folder = tmp_path_factory.mktemp("hidden")
+    for name in ("torch", "tensorflow", "jax"):
+        (folder / name).mkdir()
+        error = f"raise ModuleNotFoundError('No module named {name}', name='{name}')"
+        (folder / name / "__init__.py").write_text(error)
+    monkeypatch.setenv("PYTHONPATH", str(folder))

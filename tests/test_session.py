@@ -19,18 +19,8 @@ from results.store import read, run_folders
 from suites import limits
 from tests.test_suites import ROOT, only_run, suites, toys
 
+pytestmark = pytest.mark.usefixtures("numpy_alone")
 INFER = ("--models=mlp", "-k", "infer and fp64")
-
-
-@pytest.fixture(autouse=True)
-def without_frameworks(tmp_path_factory, monkeypatch):
-    """No framework can be imported: NumPy alone judges the toys, which is quick."""
-    folder = tmp_path_factory.mktemp("hidden")
-    for name in ("torch", "tensorflow", "jax"):
-        (folder / name).mkdir()
-        error = f"raise ModuleNotFoundError('No module named {name}', name='{name}')"
-        (folder / name / "__init__.py").write_text(error)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
 def interrupted(results):

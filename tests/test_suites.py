@@ -14,6 +14,7 @@ import pytest
 from results.store import read, run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
+NUMPY_ALONE = pytest.mark.usefixtures("numpy_alone")
 TOYS = ("backend sleeps hogs raises returns_nan segfaults wrong_epsilon "
         "needs_missing_package falls_back").split()  # fmt: skip
 
@@ -61,6 +62,7 @@ def test_a_wrong_option_is_one_line(tmp_path, arguments, told):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@NUMPY_ALONE
 def test_a_results_folder_that_cannot_be_written_is_one_line(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -71,6 +73,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@NUMPY_ALONE
 def test_a_full_disk_keeps_what_was_recorded(tmp_path):
     mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -125,6 +128,7 @@ def test_every_provoked_fault_is_one_outcome_and_the_report_shows_it(tmp_path):
     assert "<b>kernel</b>" not in page
 
 
+@NUMPY_ALONE
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
     command = [
         sys.executable, "-m", "pytest", "suites", *toys("backend", "sleeps"), "--models=mlp",
@@ -153,6 +157,7 @@ def workers_of(results):
     return found.stdout.split()
 
 
+@NUMPY_ALONE
 def test_a_killed_parent_leaves_no_worker(tmp_path):
     command = [
         sys.executable, "-m", "pytest", "suites", *toys("sleeps"), "--models=mlp",
@@ -224,6 +229,7 @@ def test_a_missing_framework_leaves_the_others_running(tmp_path):
 # -- pytest's own habits ---------------------------------------------------------------------------
 
 
+@NUMPY_ALONE
 def test_pytest_benchmark_s_json_holds_what_the_worker_measured(tmp_path):
     done = suites(
         *toys("backend"), "--benchmark", "--size=tiny", "--models=mlp", "-k", "infer",
@@ -238,12 +244,14 @@ def test_pytest_benchmark_s_json_holds_what_the_worker_measured(tmp_path):
     assert benchmark["group"] == "infer/mlp/tiny/cpu/fp32"
 
 
+@NUMPY_ALONE
 def test_without_benchmark_nothing_is_measured(tmp_path):
     done = suites(*toys("backend"), "--models=mlp", "-k", "infer", results=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert only_run(tmp_path).measurements == []
 
 
+@NUMPY_ALONE
 def test_junit_and_markers_work(tmp_path):
     done = suites(
         *toys("raises"), "--models=mlp", "-k", "infer", "--junitxml", str(tmp_path / "j.xml"),
