@@ -15,11 +15,11 @@ from adapters.registry import UnknownName
 from harness import clock
 from harness.attempt import Attempt
 from harness.client import WorkerFailure
-from harness.runner import PROCESSES, Ended, Runner
+from harness.runner import Ended, Runner
 from results.records import Case, Outcome
 from results.store import StoreError
+from suites import options
 from suites.performance.sweeps import Points
-from suites.selection import SWEEPS
 from suites.session import Session
 
 #: pytest-benchmark's timer for everything that is measured in a worker.
@@ -28,90 +28,7 @@ SESSION = pytest.StashKey[Session]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("assay")
-    names: dict[str, Any] = {"type": _names, "default": [], "metavar": "A,B"}
-    group.addoption("--benchmark", action="store_true", help="measure what conforms")
-    group.addoption("--adapters", **names, help="only these adapters")
-    group.addoption("--models", **names, help="only these models")
-    group.addoption("--precisions", **names, help="only these precisions")
-    group.addoption("--device", default="cpu", help="cpu (default) or cuda")
-    group.addoption("--preset", default="quick", choices=list(PROCESSES), help="how thoroughly")
-    group.addoption("--size", default="", help="size of the models that are measured (small)")
-    group.addoption("--threads", type=int, help="threads per worker (default: physical cores)")
-    group.addoption(
-        "--isolation",
-        choices=("case", "adapter"),
-        help="new timing processes for every case, or for every adapter "
-        "(default: adapter for preset quick, else case)",
-    )
-    group.addoption(
-        "--allocator",
-        default="pinned",
-        choices=("pinned", "default"),
-        help="malloc of timed processes: keeping freed pages (pinned), or the system's default",
-    )
-    group.addoption(
-        "--sweep", action="append", default=[], metavar="|".join(SWEEPS), help="measure scaling too"
-    )
-    group.addoption(
-        "--traces",  # --trace is pytest's own: it starts a debugger
-        action="store_true",
-        help="keep a trace of each case by the framework's profiler",
-    )
-    group.addoption(
-        "--resume", metavar="RUN", help="take over what this run has decided, and do the rest"
-    )
-    group.addoption(
-        "--wait-for-gpu",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="wait so long for other processes to leave the GPU",
-    )
-    group.addoption(
-        "--share-gpu",
-        action="store_true",
-        help="measure beside other processes; figures are marked",
-    )
-    group.addoption(
-        "--python",
-        action="append",
-        default=[],
-        metavar="ADAPTER=PATH",
-        help="run an adapter under another interpreter; may be repeated",
-    )
-    group.addoption(
-        "--adapter-module",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a module with a class Adapter; may be repeated",
-    )
-    group.addoption(
-        "--case-timeout",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="time limit of one case",
-    )
-    group.addoption(
-        "--memory-limit",
-        type=float,
-        metavar="GIB",
-        help="resident memory at which a worker is killed (default: 80%% of all)",
-    )
-    group.addoption(
-        "--results",
-        type=Path,
-        default=Path("results/runs"),
-        metavar="DIR",
-        help="where runs are kept",
-    )
-    group.addoption("--report", metavar="DIR", help="where the report goes, or none")
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    options.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -118,7 +118,7 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class Probe:
-    """Something that drives the device to one of its limits, for one of `results.records.LIMITS`.
+    """Something that drives the device to one of its limits, for one of `results.metrics.LIMITS`.
     `step` enqueues `work` operations or bytes, `wait` waits for what it returned."""
 
     step: Callable[[], Any]
@@ -230,7 +230,7 @@ class Adapter:
         return {}
 
     def probe(self, limit: str, device: str, threads: int) -> Probe:
-        """Drives the device to a limit of `results.records.LIMITS`. Raises Unsupported."""
+        """Drives the device to a limit of `results.metrics.LIMITS`. Raises Unsupported."""
         raise Unsupported(f"this adapter does not measure {limit}")
 
     def reset_device_memory(self) -> bool:

@@ -121,6 +121,11 @@ class Client:
         return {name: self.hello[name] for name in ("versions", "python", "executable")}
 
     @property
+    def untouched(self) -> bool:
+        """Whether it was asked for nothing yet."""
+        return self._last_id == 0
+
+    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 

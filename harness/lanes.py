@@ -72,7 +72,7 @@ class Lanes:
         self._answers: dict[Task, Answer] = {}
         self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
         self._executor = ThreadPoolExecutor(physical_cores(), thread_name_prefix="lane")
-        self._running: list[Future[None]] = []
+        self._running: dict[str, list[Future[None]]] = defaultdict(list)  # by purpose
         self._stopped = False
 
     def ahead(self, tasks: Iterable[Task]) -> None:
@@ -80,8 +80,8 @@ class Lanes:
         lanes: dict[tuple[str, str], list[Task]] = defaultdict(list)
         for task in dict.fromkeys(tasks):
             lanes[task.lane].append(task)
-        for lane in lanes.values():
-            self._running.append(self._executor.submit(self._run_all, lane))
+        for (purpose, _), lane in lanes.items():
+            self._running[purpose].append(self._executor.submit(self._run_all, lane))
 
     def tensors(self, case: Case) -> Tensors:
         """The tensors of `case`. Raises WorkerFailure."""
@@ -113,9 +113,9 @@ class Lanes:
         with self._locks["judge", adapter]:
             yield self._pool.client(Role(adapter, "judge"))
 
-    def wait(self) -> None:
-        """Returns when nothing runs any more: what is timed must be alone."""
-        wait(self._running)
+    def wait(self, purpose: str) -> None:
+        """Returns when no task of a purpose runs any more: what is timed must be alone."""
+        wait(self._running[purpose])
 
     def stop(self) -> None:
         """Ends the lanes and all workers."""

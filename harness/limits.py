@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from harness import clock
 from harness.client import WorkerFailure
 from harness.pool import Pool, Role
-from results.records import LIMITS, Limit
+from results.metrics import LIMITS
+from results.records import Limit
 
 
 def measure(

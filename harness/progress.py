@@ -21,7 +21,7 @@ STYLES = {"ok": "green", "unsupported": "dim", "interrupted": "yellow"}
 
 
 class Display:
-    """A `harness.attempt.Listener` that writes to `stream`."""
+    """A `harness.trial.Listener` that writes to `stream`."""
 
     def __init__(self, stream: IO[str], total: int) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=True)

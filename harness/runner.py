@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from harness import clock, limits
-from harness.attempt import MEASURING, Attempt, Listener, Sink
+from harness.attempt import MEASURING, Attempt
 from harness.client import WorkerFailure
 from harness.guard import Guard
 from harness.lanes import Task
 from harness.pool import Pool
 from harness.referee import Referee
+from harness.trial import Listener, Sink
 from results.records import Case, Limit, Outcome
 
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
@@ -82,12 +83,14 @@ class Runner:
             for case in on_host
             if case.suite == "memory"
         )
-        self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
+        if processes > 1:
+            self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
 
     def limits(self, limit: str, device: str, adapters: Sequence[str]) -> list[Limit]:
         """Measures and records a limit of the machine with every adapter that can; the largest is
         the machine's. Raises WorkerFailure `unsupported` where none can."""
-        self.referee.lanes.wait()
+        for purpose in ("judge", "remember", "fill"):
+            self.referee.lanes.wait(purpose)
         found, reasons = limits.measure(self.pool, limit, device, adapters)
         for one in found:
             self._store.append(one)

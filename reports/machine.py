@@ -7,7 +7,7 @@ import math
 from reports.data import RunData
 from reports.exhibits import Cell, Column, Row, Table
 from results import describe, display
-from results.records import LIMITS
+from results.metrics import LIMITS
 
 
 def limits(data: RunData) -> Table | None:

@@ -1,4 +1,4 @@
-"""Figures that follow from measured ones and are never stored: the metrics in `records.DERIVED`.
+"""Figures that follow from measured ones and are never stored: those in `metrics.DERIVED`.
 
 Each is made from published figures alone and carries the flags of all that it is made from, so
 a doubtful or withheld figure cannot come back under another name. (The quantiles of latency are
@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from results.records import DERIVED, LIMITS, Case, Limit
+from results.metrics import DERIVED, LIMITS
+from results.records import Case, Limit
 from results.statistics import NO_INTERVAL, Estimate
 from results.summary import Figure
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from results.records import METRICS, Case, Measurement
+from results.metrics import METRICS
+from results.records import Case, Measurement
 from results.statistics import Estimate, estimate, process_interval, quantile_interval
 
 #: Raw values of this metric are summarised by their quantiles; a median alone would hide the tail.
@@ -31,7 +32,7 @@ class Figure:
 
     value   its estimate, in the metric's unit
     rounds, processes   how many values it was made from, and of how many processes
-    flags   what makes it less trustworthy (`results.records.FLAGS`)
+    flags   what makes it less trustworthy (`results.metrics.FLAGS`)
     note    why there is no interval, or what a derived figure says besides its value
     """
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from results.records import METRICS, Agreement, Case, Facts, Limit, Measurement, Outcome, Record
+from results.metrics import METRICS
+from results.records import Agreement, Case, Facts, Limit, Measurement, Outcome, Record
 from results.store import RunWriter
 
 MODELS = ("mlp", "convnet", "vit")

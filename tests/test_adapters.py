@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from adapters.registry import BUILT_IN, CONTROLS
-from results.records import LIMITS
+from results.metrics import LIMITS
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAPTERS = {name: f"adapters.{name}" for name in BUILT_IN} | {
@@ -55,7 +55,7 @@ from adapters import model as models, probes
 from adapters.base import Spec, Unsupported
 from harness import clock
 from harness.requests import Watch
-from results.records import LIMITS
+from results.metrics import LIMITS
 
 try:
     module = importlib.import_module(sys.argv[1])

@@ -10,7 +10,8 @@ import pytest
 from reports import cold_start, data, machine, page, performance, scaling
 from reports.exhibits import Panel, Row, Table
 from results import store
-from results.records import METRICS, Agreement, Case, Facts, Limit, Measurement, Outcome
+from results.metrics import METRICS
+from results.records import Agreement, Case, Facts, Limit, Measurement, Outcome
 from results.store import Run
 from tests import sample_run
 from tests.pages import Page

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from results import frame
 from results.derived import break_even
-from results.records import DERIVED, METRICS, Agreement, Case, Limit, Measurement, Outcome
+from results.metrics import DERIVED, METRICS
+from results.records import Agreement, Case, Limit, Measurement, Outcome
 from results.store import Run
 
 JIT = Case("performance", "train", "vit", "small", "jax_jit", "cpu", "fp32", 8)

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from results import describe, display, store
-from results.records import FLAGS, VERDICTS
+from results.metrics import FLAGS
+from results.records import VERDICTS
 from tests import sample_run
 
 

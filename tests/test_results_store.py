@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.metrics import METRICS
 from results.records import (
-    METRICS,
     VERDICTS,
     Agreement,
     Case,

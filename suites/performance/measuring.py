@@ -34,3 +34,5 @@ def measure_steps(case, run, benchmark, *, processes, clock, tracing):
         if tracing is not None:
             attempt.trace(client, tracing)
         benchmark.extra_info["flags"] = list(attempt.flags)
+        if attempt.flags:  # in pytest-benchmark's table; what it compares runs by is `fullname`
+            benchmark.stats.name += " ⚑ " + " ".join(attempt.flags)

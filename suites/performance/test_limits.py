@@ -2,7 +2,7 @@
 
 import pytest
 
-from results.records import LIMITS
+from results.metrics import LIMITS
 
 
 @pytest.mark.parametrize("limit", LIMITS)

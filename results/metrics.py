@@ -1,0 +1,64 @@
+"""What is measured, counted and derived: names, units, meanings."""
+
+from __future__ import annotations
+
+#: metric -> (unit, what it is)
+METRICS: dict[str, tuple[str, str]] = {
+    "step_time": ("s", "time of one step in steady state"),
+    "throughput": ("1/s", "examples per second in steady state"),
+    "dispatch_time": ("s", "the host's time to enqueue one step, without waiting for it"),
+    "device_time": ("s", "time of one step between two events on the device"),
+    "transfer_time": ("s", "bringing one batch from NumPy arrays to the device"),
+    "latency": ("s", "time of one synchronised call"),
+    "import_time": ("s", "importing the adapter and its framework in a new process"),
+    "build_time": ("s", "from arrays to a program that is ready to be called"),
+    "trace_time": ("s", "the part of the first call that turns the program into a graph"),
+    "compile_time": ("s", "the part of the first call that turns the graph into code"),
+    "first_call_time": ("s", "the first step, with compile caches off"),
+    "first_call_time_warm_cache": (
+        "s",
+        "the first step in a new process, with what an earlier process compiled in the cache",
+    ),
+    "host_peak_bytes": (
+        "B",
+        "peak memory over steady steps, above the same process before the build",
+    ),
+    "compile_peak_bytes": ("B", "peak memory of build and first call, above the same"),
+    "device_peak_bytes": (
+        "B",
+        "peak device memory over steady steps, by the framework's allocator; with the first call "
+        "where the framework cannot reset its statistics",
+    ),
+    "device_compile_peak_bytes": ("B", "peak device memory of build and first call"),
+    "device_reserved_bytes": ("B", "the most that the framework's allocator took from the device"),
+    "device_process_bytes": ("B", "device memory of the process by the driver, context included"),
+    "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),
+    "bytes_per_step": ("B", "what one step must read and write at least, counted from the model"),
+    "control_ratio": ("1", "step time over that of the native control, paired rounds"),
+}
+#: Metrics that are never stored: `results.derived` computes them from those that are.
+DERIVED: dict[str, tuple[str, str]] = {
+    "latency_p50": ("s", "half of all synchronised calls take at most this long"),
+    "latency_p95": ("s", "95% of all synchronised calls take at most this long"),
+    "latency_p99": ("s", "99% of all synchronised calls take at most this long"),
+    "break_even_steps": ("steps", "after so many steps a compiler has paid for itself"),
+    "activation_bytes": ("B", "peak memory of training above that of inference"),
+    "peak_fraction": ("1", "arithmetic per second over what this machine allows for it"),
+}
+#: limit of the machine -> (unit, what it is)
+LIMITS: dict[str, tuple[str, str]] = {
+    "matmul_fp32": ("FLOP/s", "largest rate of a float32 matrix product"),
+    "matmul_bf16": ("FLOP/s", "largest rate of a bfloat16 matrix product"),
+    "matmul_int8": ("OP/s", "largest rate of an int8 matrix product into int32"),
+    "bandwidth": ("B/s", "largest rate of reading and writing memory, arrays far above the cache"),
+}
+#: flag -> what it says about a figure. `noisy` is never stored: it follows from the interval.
+FLAGS: dict[str, str] = {
+    "not_steady": "the step time was still drifting when warm-up reached its limit",
+    "allocator_bound": "the number of page faults varies from block to block",
+    "recompiled": "the framework traced or compiled again while it was timed",
+    "noisy": "the 95% interval reaches more than 5% to one side of the figure",
+    "oversubscribed": "more processor time was used than the threads that were asked for can use",
+    "throttled": "the device lowered its clocks for heat or power",
+    "gpu_shared": "another process was using the device",
+}
