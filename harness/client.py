@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Client:
     environment     added to this process's environment
     log             the file that receives everything the worker prints
     memory_limit    bytes resident at which the worker is killed
+    processors      those that it may run on; empty for all
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class Client:
         log: Path,
         memory_limit: int,
         timeout: float,
+        processors: Sequence[int] = (),
     ) -> None:
         self._log = log
         self._memory_limit = memory_limit
         self._buffer = b""
         self._last_id = -1
         self._oom_kills = _oom_kills()
-        self._process, self._answers = _start(module, python, environment, log)
+        self._process, self._answers = _start(module, python, environment, log, processors)
         #: The worker's answer to being started: versions, import time, interpreter.
         self.hello = self._answer(timeout)
         if self.hello.get("protocol") != VERSION:
@@ -230,16 +232,23 @@ class Client:
 
 
 def _start(
-    module: str, python: str, environment: Mapping[str, str], log: Path
+    module: str,
+    python: str,
+    environment: Mapping[str, str],
+    log: Path,
+    processors: Sequence[int],
 ) -> tuple[subprocess.Popen[bytes], Any]:
     """The process and the reading end of its answers. Its session is its own, so that Ctrl-C
     reaches the parent alone, which then decides."""
     reading, writing = os.pipe()
+    command = [python, "-m", "harness.worker", "--adapter", module, "--answers", str(writing)]
+    if processors:
+        command += ["--processors", ",".join(map(str, processors))]
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [python, "-m", "harness.worker", "--adapter", module, "--answers", str(writing)],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,

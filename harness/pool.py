@@ -16,6 +16,7 @@ import numpy as np
 from adapters import model as models
 from adapters.base import Noise, Spec
 from adapters.registry import Registry
+from harness import processors
 from harness.client import (
     PINNED_MALLOC,
     RETURNING_MALLOC,
@@ -39,6 +40,8 @@ MALLOC = {
     "warm": PINNED_MALLOC,
     "remember": RETURNING_MALLOC,
 }
+#: Workers of which something is timed.
+TIMED = ("time", "cold", "warm")
 #: Workers that compile as on the first day. The others share what was compiled in this run.
 WITHOUT_CACHE = ("cold", "remember", "judge")
 #: Timing workers that are kept alive. A run with several processes per case orders its cases so
@@ -200,6 +203,7 @@ class Pool:
             log=settings.scratch / f"worker-{number}-{role.adapter}-{role.purpose}.log",
             memory_limit=settings.memory_limit,
             timeout=settings.case_timeout,
+            processors=processors.chosen(self.threads(role)) if role.purpose in TIMED else (),
         )
 
 

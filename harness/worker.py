@@ -1,8 +1,8 @@
 """The child process: loads one adapter, answers requests until its standard input closes.
 
-`python -m harness.worker --adapter MODULE --answers FD`. Needs numpy and the adapter's
-framework; nothing else. What it can be asked is in `harness.requests`; the parent's end is
-`harness.client`.
+`python -m harness.worker --adapter MODULE --answers FD [--processors 0,1]`. Needs numpy and the
+adapter's framework; nothing else. What it can be asked is in `harness.requests`; the parent's end
+is `harness.client`.
 """
 
 from __future__ import annotations
@@ -68,8 +68,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.worker")
     parser.add_argument("--adapter", required=True, help="dotted path of the adapter's module")
     parser.add_argument("--answers", required=True, type=int, help="file descriptor for answers")
+    parser.add_argument("--processors", default="", help="run on these alone: 0,1,...")
     arguments = parser.parse_args()
     _die_with_parent()
+    if arguments.processors:  # before any thread starts: they inherit it
+        os.sched_setaffinity(0, {int(n) for n in arguments.processors.split(",")})
     pipe = os.fdopen(arguments.answers, "wb", buffering=0)
 
     def answer(message: dict[str, Any]) -> None:
