@@ -51,20 +51,23 @@ def thread_environment(threads: int) -> dict[str, str]:
     return {name: str(threads) for name in names.split()}
 
 
-def cache_environment(folder: Path, *, keep: bool) -> dict[str, str]:
-    """Where compilers keep what they compiled, and whether they keep anything at all."""
-    off = "0" if keep else "1"
-    xla = f"--tf_xla_persistent_cache_directory={folder / 'xla'}" if keep else ""
+def cache_environment(folder: Path, keep: str) -> dict[str, str]:
+    """Where compilers keep what they compiled, and what is kept: "nothing", what they keep by
+    "default" (Inductor does, XLA does not), or "everything" that they can. XLA's code is not the
+    same when it comes from a cache: see docs/findings.md."""
+    inductor, xla = keep != "nothing", keep == "everything"
+    flags = [os.environ.get("TF_XLA_FLAGS")]
+    flags += [f"--tf_xla_persistent_cache_directory={folder / 'xla'}"] if xla else []
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": off,
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "0" if inductor else "1",
         "TRITON_CACHE_DIR": str(folder / "triton"),
-        "JAX_ENABLE_COMPILATION_CACHE": "true" if keep else "false",
+        "JAX_ENABLE_COMPILATION_CACHE": "true" if xla else "false",
         "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "TF_XLA_FLAGS": " ".join(filter(None, [os.environ.get("TF_XLA_FLAGS"), xla])),
-        "CUDA_CACHE_DISABLE": off,
+        "TF_XLA_FLAGS": " ".join(filter(None, flags)),
+        "CUDA_CACHE_DISABLE": "0" if inductor else "1",
     }
 
 

@@ -42,8 +42,8 @@ MALLOC = {
 }
 #: Workers of which something is timed.
 TIMED = ("time", "cold", "warm")
-#: Workers that compile as on the first day. The others share what was compiled in this run.
-WITHOUT_CACHE = ("cold", "remember", "judge")
+#: What a worker's compilers keep on disk and find there (`harness.client.cache_environment`).
+KEEPS = {"time": "default", "fill": "everything", "warm": "everything"}
 #: Timing workers that are kept alive. A run with several processes per case orders its cases so
 #: that this suffices (`--isolation adapter`).
 KEPT = 6
@@ -182,13 +182,13 @@ class Pool:
         malloc = MALLOC[role.purpose]
         if settings.allocator == "default" and malloc is PINNED_MALLOC:
             malloc = {}
-        cold = role.purpose in WITHOUT_CACHE
-        # a directory of its own: a compiler's cache is empty, so a first call is a cold one
-        caches = settings.scratch / (f"caches-{number}" if cold else "caches")
+        keeps = KEEPS.get(role.purpose, "nothing")
+        # where nothing is kept, a directory of its own: whatever compilers do, they find nothing
+        caches = settings.scratch / (f"caches-{number}" if keeps == "nothing" else "caches")
         environment = {
             **thread_environment(self.threads(role)),
             **malloc,
-            **cache_environment(caches, keep=not cold),
+            **cache_environment(caches, keeps),
             # as much device memory as is needed, when it is needed: several workers share a device
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
