@@ -277,10 +277,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("assay")
     told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
     terminalreporter.write_line(f"{len(session.outcomes)} cases: {told}")
-    inside, total = session.runner.overhead()
-    if total:
-        share = f"{inside:.0f} of {total:.0f} s of measuring ({inside / total:.0%})"
-        terminalreporter.write_line(f"{share} were spent in what is measured")
+    if config.option.benchmark:
+        spent = session.runner.spent()
+        parts = [f"{seconds / sum(spent.values()):.0%} {name}" for name, seconds in spent.items()]
+        terminalreporter.write_line(f"{sum(spent.values()):.0f} s: {', '.join(parts)}")
     if session.problem:
         terminalreporter.write_line(session.problem)
     terminalreporter.write_line(f"records: {session.store.folder}")

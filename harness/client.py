@@ -30,7 +30,8 @@ PINNED_MALLOC = {
     "MALLOC_ARENA_MAX": "1",
 }
 #: Environment of a process whose memory is measured: freed memory goes back at once.
-RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+#: One arena: with several, what XLA's compiling threads leave in theirs differs by megabytes.
+RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 class WorkerFailure(Exception):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from harness import clock, limits
@@ -12,7 +13,7 @@ from harness.guard import Guard
 from harness.lanes import Task
 from harness.pool import Pool
 from harness.referee import Referee
-from harness.trial import Listener, Sink
+from harness.trial import JUDGING, WAITS, Listener, Sink
 from results.records import Case, Limit, Outcome
 
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
@@ -38,6 +39,9 @@ class Runner:
         self._store = store
         self._listener = listener
         self.outcomes: list[Outcome] = []
+        self._start = clock.now()
+        self._phases: dict[str, float] = defaultdict(float)  # of what is no case
+        self._taken = 0  # outcomes that another run came to
 
     @contextmanager
     def case(self, case: Case, *, reproduce: str) -> Iterator[Attempt]:
@@ -86,23 +90,42 @@ class Runner:
         if processes > 1:
             self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
 
+    def take_over(self, outcomes: Iterable[Outcome]) -> None:
+        """Counts outcomes of another run as this one's. Before any case."""
+        self.outcomes += outcomes
+        self._taken = len(self.outcomes)
+
     def limits(self, limit: str, device: str, adapters: Sequence[str]) -> list[Limit]:
         """Measures and records a limit of the machine with every adapter that can; the largest is
         the machine's. Raises WorkerFailure `unsupported` where none can."""
-        for purpose in ("judge", "remember", "fill"):
-            self.referee.lanes.wait(purpose)
-        found, reasons = limits.measure(self.pool, limit, device, adapters)
+        for purpose, phase in WAITS.items():
+            with self._booked(phase):
+                self.referee.lanes.wait(purpose)
+        with self._booked("rounds"):
+            found, reasons = limits.measure(self.pool, limit, device, adapters)
         for one in found:
             self._store.append(one)
         if not found:
             raise WorkerFailure("unsupported", "; ".join(reasons) or "no adapter was asked")
         return found
 
-    def overhead(self) -> tuple[float, float]:
-        """Seconds of the measured cases so far: (in code that is measured, in all)."""
-        timed = [o for o in self.outcomes if o.case.suite != "conformance" and o.status == "ok"]
-        inside = sum(o.phases.get(name, 0.0) for o in timed for name in MEASURING)
-        return inside, sum(sum(o.phases.values()) for o in timed)
+    @contextmanager
+    def _booked(self, phase: str) -> Iterator[None]:
+        start = clock.now()
+        yield
+        self._phases[phase] += clock.now() - start
+
+    def spent(self) -> dict[str, float]:
+        """Where the seconds of this run went: `measured` code, `judged` tensors, other `cases`
+        (starting processes, say), and the `rest` (collection, pytest, records)."""
+        phases = Counter(self._phases)
+        for outcome in self.outcomes[self._taken :]:
+            phases.update(outcome.phases)
+        measured = sum(phases[name] for name in MEASURING)
+        judged = sum(phases[name] for name in JUDGING)
+        cases = sum(phases.values()) - measured - judged
+        rest = max(0.0, clock.now() - self._start - measured - judged - cases)
+        return {"measured": measured, "judged": judged, "cases": cases, "rest": rest}
 
     def contract(self, adapter: str) -> dict[str, list[str]]:
         """What an adapter lacks of the vocabulary. Raises WorkerFailure."""

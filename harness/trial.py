@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from harness.runner import Runner
 
 
+#: Purpose of what runs in the background -> the phase that waits for it.
+WAITS = {"judge": "reference", "remember": "memory", "fill": "fill cache"}
+#: Phases that find out whether a case is right, and what it really did.
+JUDGING = ("reference", "agree", "facts")
+
+
 class Sink(Protocol):
     """Keeps records; `results.store.RunWriter` is one."""
 
@@ -88,8 +94,7 @@ class Trial:
     def prepare_reference(self) -> None:
         """Computes the reference now, before a worker is timed, and waits until the machine is
         quiet. This time is not the case's."""
-        waits = {"judge": "reference", "remember": "memory", "fill": "fill cache"}
-        for purpose, phase in waits.items():
+        for purpose, phase in WAITS.items():
             self._phase(phase)
             self._runner.referee.lanes.wait(purpose)
         self._phase("reference")

@@ -201,7 +201,7 @@ class Session:
         for record in self._before.records:
             if isinstance(record, Limit) or record.case in self.decided:
                 self.store.append(record)
-        self._runner.outcomes += self.decided.values()
+        self._runner.take_over(self.decided.values())
         traces = self._before.folder / TRACES
         if traces.is_dir():
             shutil.copytree(traces, self.store.folder / TRACES, dirs_exist_ok=True)
@@ -212,13 +212,11 @@ class Session:
             return
         self.display.close()
         self._runner.close()
-        inside, total = self._runner.overhead()
         try:
             self.store.note(
                 ended=clock.today().isoformat(timespec="seconds"),
                 load_at_end=conditions.load(),
-                measured_seconds=inside,
-                measuring_seconds=total,
+                seconds=self._runner.spent(),
             )
         except StoreError as error:  # the disk is full: what was measured is kept all the same
             self.problem = str(error)

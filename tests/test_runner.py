@@ -155,6 +155,23 @@ def test_a_case_is_measured(runner, records):
     assert sum(outcome.phases.values()) == pytest.approx(outcome.seconds, rel=0.05)
 
 
+def test_where_the_seconds_of_a_run_went(runner):
+    assert set(runner.spent()) == {"measured", "judged", "cases", "rest"}
+    agree(runner, CASE)
+    after_judging = runner.spent()
+    case = dataclasses.replace(CASE, suite="latency", precision="fp32")
+    with runner.case(case, reproduce="x") as attempt:
+        client = attempt.start()
+        attempt.warm_up(client)
+        attempt.latency(client)
+    spent = runner.spent()
+    booked = [sum(outcome.phases.values()) for outcome in runner.outcomes]
+    assert sum(spent.values()) - spent["rest"] == pytest.approx(sum(booked))
+    assert after_judging["measured"] == 0 < after_judging["judged"]
+    assert spent["measured"] > 0.3  # the warm-up alone
+    assert spent["judged"] == after_judging["judged"]
+
+
 def test_a_cold_start_is_taken_apart(runner, records):
     case = dataclasses.replace(CASE, suite="cold_start", precision="fp32")
     with runner.case(case, reproduce="x") as attempt:
