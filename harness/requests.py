@@ -177,12 +177,17 @@ class Requests:
             self._step()
         # the host's copies are not the program's
         self._params = self._buffers = self._host_batch = {}
-        memory.resident()
+        held = memory.resident()
         memory.reset_peak()
         resettable = self.adapter.reset_device_memory()
         for _ in range(STEADY_MEMORY_STEPS):
             self._step()
-        found = {"compile_peak_bytes": compile_peak, "host_peak_bytes": memory.peak() - before}
+        peak = memory.peak()
+        found = {
+            "compile_peak_bytes": compile_peak,
+            "host_peak_bytes": peak - before,
+            "step_peak_bytes": peak - held,
+        }
         if device is not None:
             steady = self.adapter.device_memory()
             found["device_peak_bytes"] = steady["peak"]

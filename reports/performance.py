@@ -28,6 +28,7 @@ _PEAK = (
 _LATENCY = (("latency_p50", "p50"), ("latency_p95", "p95"), ("latency_p99", "p99"))
 _MEMORY = (
     ("host_peak_bytes", "steady steps"),
+    ("step_peak_bytes", "of one step"),
     ("compile_peak_bytes", "build and first call"),
     ("device_peak_bytes", "on the device"),
     ("device_reserved_bytes", "reserved on the device"),

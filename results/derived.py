@@ -90,16 +90,18 @@ def _overlap(one: Estimate, other: Estimate) -> bool:
 
 
 def _activations(known: _Published, case: Case) -> Figure | None:
-    """Peak memory of training minus that of inference (suite memory): of the device's allocator
-    where both modes have it, since activations then are not in host memory; else of the host."""
+    """What a step of training takes minus what one of inference takes (suite memory): peaks of the
+    device's allocator where both modes have them, since activations then are not in host memory;
+    else of the host, above what the process holds between steps: frameworks load code when they
+    first train, which is no activation."""
     if case.suite != "memory" or case.mode != "train":
         return None
     infer = replace(case, mode="infer")
-    for metric in ("device_peak_bytes", "host_peak_bytes"):
+    for metric in ("device_peak_bytes", "step_peak_bytes"):
         both = known.get(case, metric) + known.get(infer, metric)
         if len(both) == 2:
             train, rest = (figure.value.median for figure in both)
-            place = metric.partition("_")[0]
+            place = "device" if metric.startswith("device") else "host"
             note = f"{place} memory, made from medians"
             return _figure(case, "activation_bytes", train - rest, both, note)
     return None

@@ -23,6 +23,10 @@ METRICS: dict[str, tuple[str, str]] = {
         "B",
         "peak memory over steady steps, above the same process before the build",
     ),
+    "step_peak_bytes": (
+        "B",
+        "peak memory over steady steps, above what the process holds between them",
+    ),
     "compile_peak_bytes": ("B", "peak memory of build and first call, above the same"),
     "device_peak_bytes": (
         "B",
@@ -42,7 +46,7 @@ DERIVED: dict[str, tuple[str, str]] = {
     "latency_p95": ("s", "95% of all synchronised calls take at most this long"),
     "latency_p99": ("s", "99% of all synchronised calls take at most this long"),
     "break_even_steps": ("steps", "after so many steps a compiler has paid for itself"),
-    "activation_bytes": ("B", "peak memory of training above that of inference"),
+    "activation_bytes": ("B", "what a step of training takes for itself above one of inference"),
     "peak_fraction": ("1", "arithmetic per second over what this machine allows for it"),
 }
 #: limit of the machine -> (unit, what it is)

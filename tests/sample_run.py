@@ -234,7 +234,8 @@ def _values(case: Case, own: float, rng: np.random.Generator) -> dict:
     if case.suite == "overhead":
         return {"control_ratio": 1.012 + rng.normal(0, 0.004, size=16)}
     if case.suite == "memory":
-        return {"host_peak_bytes": memory, "compile_peak_bytes": [round(2e8 / speed)]}
+        step = {"step_peak_bytes": [round(2e9 * own)]}
+        return {"host_peak_bytes": memory, **step, "compile_peak_bytes": [round(2e8 / speed)]}
     if case.suite == "cold_start":
         compiles = case.adapter in COMPILERS
         start = {

@@ -107,20 +107,20 @@ def test_after_break_even_both_took_equally_long(ready, ready_eager, step, step_
 def test_activations_are_the_peak_of_training_above_that_of_inference():
     train = replace(JIT, suite="memory")
     infer = replace(train, mode="infer")
-    host = [records(train, {"host_peak_bytes": 300}), records(infer, {"host_peak_bytes": 100})]
+    host = [records(train, {"step_peak_bytes": 300}), records(infer, {"step_peak_bytes": 100})]
     row = rows(*host)["activation_bytes"]
     assert (row["median"], row["mode"], row["unit"]) == (200, "train", "B")
     assert row["note"].startswith("host")
     device = [
-        records(train, {"host_peak_bytes": 300, "device_peak_bytes": 7000}),
-        records(infer, {"host_peak_bytes": 100, "device_peak_bytes": 1000}),
+        records(train, {"step_peak_bytes": 300, "device_peak_bytes": 7000}),
+        records(infer, {"step_peak_bytes": 100, "device_peak_bytes": 1000}),
     ]
     row = rows(*device)["activation_bytes"]
     assert (row["median"], row["note"].split()[0]) == (6000, "device")
     for status in ("divergent", "out_of_memory"):
-        hidden = records(infer, {"host_peak_bytes": 100}, status=status)
+        hidden = records(infer, {"step_peak_bytes": 100}, status=status)
         assert "activation_bytes" not in rows(host[0], hidden)
-    other = records(replace(infer, batch=4), {"host_peak_bytes": 100})
+    other = records(replace(infer, batch=4), {"step_peak_bytes": 100})
     assert "activation_bytes" not in rows(host[0], other)
 
 
