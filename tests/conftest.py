@@ -9,7 +9,7 @@ from harness.pool import Pool, Settings
 
 TOYS = (
     "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package retraces "
-    "falls_back out_of_memory caches temporary"
+    "falls_back out_of_memory caches temporary breaks_graph"
 ).split()
 
 

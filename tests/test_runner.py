@@ -1,6 +1,7 @@
 """The way of a case: exactly one outcome each, whatever happens."""
 
 import dataclasses
+import importlib.util
 
 import pytest
 
@@ -222,6 +223,15 @@ def test_a_silent_fallback_is_a_failure_in_conformance_too(runner, precision):
     else:
         with pytest.raises(Ended, match="silent fallback: parameters are float64, but should be"):
             agree(runner, case)
+
+
+def test_a_graph_break_in_torch_compile_is_a_failure(runner, toys):
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    toys.settings = dataclasses.replace(toys.settings, case_timeout=120.0, memory_limit=2**33)
+    case = dataclasses.replace(CASE, adapter="breaks_graph")
+    with pytest.raises(Ended, match=r"silent fallback: \d+ graph breaks?, but should be none"):
+        agree(runner, case)
 
 
 PHASES = ["reference", "start", "build", "first call", "agree", "facts", "warm up", "rounds",
