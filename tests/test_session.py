@@ -17,7 +17,7 @@ from harness.environment import physical_cores
 from results.records import Limit
 from results.store import read, run_folders
 from suites import limits
-from tests.test_suites import ROOT, only_run, suites, toys
+from tests.test_suites import ROOT, heed_ctrl_c, only_run, suites, toys
 
 pytestmark = pytest.mark.usefixtures("numpy_alone")
 INFER = ("--models=mlp", "-k", "infer and fp64")
@@ -27,7 +27,9 @@ def interrupted(results):
     """A run whose first case is ok and whose second is interrupted."""
     command = [sys.executable, "-m", "pytest", "suites", *toys("backend", "sleeps"), *INFER,
                "--results", str(results)]  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    ) as process:
         for line in process.stdout:
             if " ok " in line:
                 threading.Timer(1.0, process.send_signal, [signal.SIGINT]).start()

@@ -26,6 +26,11 @@ def suites(*arguments, root=ROOT, results, **options):
     )
 
 
+def heed_ctrl_c():
+    """In a child: a process that is started in the background ignores Ctrl-C, and so would this."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def only_run(results):
     (folder,) = run_folders(results)
     return read(folder)
@@ -134,7 +139,9 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
         sys.executable, "-m", "pytest", "suites", *toys("backend", "sleeps"), "--models=mlp",
         "-k", "infer and fp64", "--results", str(tmp_path),
     ]  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    ) as process:
         lines = []
         for line in process.stdout:
             lines.append(line)
