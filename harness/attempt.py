@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,18 @@ class Attempt(Trial):
         fresh = self._pool.settings.fresh if fresh is None else fresh
         role = self._role("time", process, adapter)
         return self._started(role, fresh=fresh)[0]
+
+    def workers(self, processes: int) -> Iterator[Client]:
+        """The timing workers of a case, one after the other. The first is judged, and asked what
+        it really did, before anything is timed."""
+        self.require_conformance()
+        self.prepare_reference()
+        for number in range(processes):
+            client = self.start(number)
+            if number == 0:
+                self.agree_in_place(client)
+                self.prove(client)
+            yield client
 
     def start_pair(self, control: str, *, control_first: bool) -> tuple[Client, Client]:
         """Two fresh timing workers: the case, and its native control."""

@@ -11,13 +11,7 @@ def measure_steps(case, run, benchmark, *, processes, clock, tracing):
     """
     benchmark.group = f"{case.mode}/{case.model}/{case.size}/{case.device}/{case.precision}"
     with run(case) as attempt:
-        attempt.require_conformance()
-        attempt.prepare_reference()
-        for number in range(processes):
-            client = attempt.start(number)
-            if number == 0:
-                attempt.agree_in_place(client)
-                attempt.prove(client)
+        for number, client in enumerate(attempt.workers(processes)):
             steps = attempt.warm_up(client)
             last = number == processes - 1  # pytest-benchmark shows one process
 

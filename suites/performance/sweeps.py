@@ -51,13 +51,7 @@ POINTS = {"batch": batches, "threads": threads, "length": lengths}
 
 def measure_point(attempt: Attempt, *, processes: int) -> float:
     """Measures one point. Returns its throughput in examples/s."""
-    attempt.require_conformance()
-    attempt.prepare_reference()
-    for number in range(processes):
-        client = attempt.start(number)
-        if number == 0:
-            attempt.agree_in_place(client)
-            attempt.prove(client)
+    for client in attempt.workers(processes):
         attempt.measure(client, attempt.warm_up(client))
     attempt.count()
     return attempt.case.batch / attempt.step_seconds

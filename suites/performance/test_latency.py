@@ -7,12 +7,6 @@ PLAN = Plan("latency", modes=("infer",), precisions=("fp32",), size="small", bat
 
 def test_latency(case, run, processes):
     with run(case) as attempt:
-        attempt.require_conformance()
-        attempt.prepare_reference()
-        for number in range(processes):
-            client = attempt.start(number)
-            if number == 0:
-                attempt.agree_in_place(client)
-                attempt.prove(client)
+        for client in attempt.workers(processes):
             attempt.warm_up(client)
             attempt.latency(client)
