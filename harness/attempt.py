@@ -103,7 +103,7 @@ class Attempt(Trial):
             return blocks[-1]["seconds"] / steps
 
         self._phase("rounds")
-        before = client.request("compilations", timeout=self._left())
+        before = self._compilations(client)
         machine, since = conditions.load(), clock.now()
         gpu = self._runner.gpu.sample(self.case)
         if rounds is None:
@@ -113,13 +113,11 @@ class Attempt(Trial):
             rounds(measure_one)
         read = conditions.between(machine, conditions.load(), clock.now() - since)
         self._flags += self._runner.gpu.throttling(self.case, gpu)
-        after = client.request("compilations", timeout=self._left())
-        voided = proof.recompiled(before, after)
+        voided = proof.recompiled(before, self._compilations(client))
         if voided:
             self._flags += ("recompiled",)
         self.record_rounds(blocks, steps, machine=read)
-        if voided:
-            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
+        self._refuse(voided)
 
     def record_rounds(
         self, blocks: list[Block], steps: int, *, machine: Mapping[str, float] = {}
@@ -145,14 +143,12 @@ class Attempt(Trial):
     def single(self, client: Client, what: str, metric: str) -> None:
         """Records single calls: "latency", "dispatch" or "transfer"."""
         self._phase("single calls")
-        before = client.request("compilations", timeout=self._left())
+        before = self._compilations(client)
         found = client.request("single", timeout=self._left(), what=what)["seconds"]
-        after = client.request("compilations", timeout=self._left())
-        voided = proof.recompiled(before, after)
+        voided = proof.recompiled(before, self._compilations(client))
         flags = self._flags + (("recompiled",) if voided else ())
         self._measured(metric, found, flags=flags)
-        if voided:
-            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
+        self._refuse(voided)
 
     def latency(self, client: Client) -> None:
         """Records synchronised single calls of one process."""
@@ -161,18 +157,30 @@ class Attempt(Trial):
 
     def alternate(self, first: Client, second: Client, steps: int) -> list[float]:
         """Times two live workers in turns, ABBA. Returns one ratio of step times per round: what
-        disturbs the machine disturbs both."""
+        disturbs the machine disturbs both. Raises WorkerFailure where one compiled meanwhile."""
         ratios = []
+        before = [self._compilations(client) for client in (first, second)]
         for order in itertools.islice(itertools.cycle((1, -1, -1, 1)), ROUNDS):
             seconds = {c: self.block(c, steps)["seconds"] for c in (first, second)[::order]}
             ratios.append(seconds[first] / seconds[second])
+        for client, then in zip((first, second), before, strict=True):
+            self._refuse(proof.recompiled(then, self._compilations(client)))
         return ratios
+
+    def _compilations(self, client: Client) -> dict[str, Any]:
+        return client.request("compilations", timeout=self._left())
+
+    @staticmethod
+    def _refuse(voided: str) -> None:
+        """Raises WorkerFailure where `proof.recompiled` found something."""
+        if voided:
+            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
 
     def record_ratio(self, values: list[float], steps: int) -> None:
         """Records paired rounds against the native control."""
         self._measured("control_ratio", values, steps=steps, flags=self._flags)
         self._process += 1
-        self.note += f" {statistics.median(values):.3f}"
+        self.note += f" {statistics.median(values):.3f}" + " ⚑" * bool(self._flags)
 
     def count(self) -> None:
         """Records what follows from the model alone: FLOPs and compulsory bytes of a step."""

@@ -92,8 +92,8 @@ def _overlap(one: Estimate, other: Estimate) -> bool:
 def _activations(known: _Published, case: Case) -> Figure | None:
     """What a step of training takes minus what one of inference takes (suite memory): peaks of the
     device's allocator where both modes have them, since activations then are not in host memory;
-    else of the host, above what the process holds between steps: frameworks load code when they
-    first train, which is no activation."""
+    else of the host, above what the process holds between steps: frameworks import code to
+    train, which is no activation."""
     if case.suite != "memory" or case.mode != "train":
         return None
     infer = replace(case, mode="infer")

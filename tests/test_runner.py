@@ -196,7 +196,7 @@ def test_a_warm_cache_is_what_an_earlier_process_left(runner, records):
     assert values["first_call_time_warm_cache"] < values["first_call_time"]
 
 
-@pytest.mark.parametrize("suite", ["performance", "latency"])
+@pytest.mark.parametrize("suite", ["performance", "latency", "overhead"])
 def test_a_retrace_while_timing_is_a_failure_and_a_flag(runner, records, suite):
     case = dataclasses.replace(CASE, suite=suite, adapter="retraces", precision="fp32")
     with pytest.raises(Ended, match="compiled again while it was timed"):
@@ -211,6 +211,8 @@ def measured(runner, case):
         steps = attempt.warm_up(client)
         if case.suite == "latency":
             attempt.latency(client)
+        elif case.suite == "overhead":
+            attempt.alternate(client, attempt.start(adapter="backend"), steps)
         else:
             attempt.measure(client, steps)
 
