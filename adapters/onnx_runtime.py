@@ -6,7 +6,6 @@ the very same graph: it proves what the graph means, and its speed is nobody's b
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +15,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from adapters import base, probes
 from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
 from adapters.onnx_ops import INFERENCE_ONLY, OnnxOps, Value, single_node
+from adapters.onnx_reference import Reference
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -128,7 +126,7 @@ class Program(base.Program):
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._starts = 0  # of the engine
-        self._engine = (_Reference if spec.dtype == "float64" else _Runtime)(spec)
+        self._engine = (Reference if spec.dtype == "float64" else _Runtime)(spec)
         self.untimed = self._engine.untimed
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
@@ -277,48 +275,3 @@ class _Runtime:
         for part in self._session.get_provider_graph_assignment_info():
             counts[part.ep_name] += len(part.get_nodes())
         return dict(counts)
-
-
-class _Reference:
-    """onnx's own evaluator, which has every operation in float64."""
-
-    untimed = "float64 runs in onnx's reference evaluator: ONNX Runtime has no float64 Conv or Erf"
-
-    def __init__(self, spec: Spec) -> None:
-        require(spec.device == "cpu", "float64 runs in onnx's reference evaluator, on CPU only")
-
-    def put(self, x: np.ndarray) -> np.ndarray:
-        return x
-
-    def start(self, model: onnx.ModelProto) -> None:
-        self._evaluator = ReferenceEvaluator(model, new_ops=[Erf])
-
-    def bind(self, x: np.ndarray) -> None:
-        self._x = x
-
-    def run(self) -> np.ndarray:
-        (self._output,) = self._evaluator.run(None, {"x": self._x})
-        return self._output
-
-    def profile(self, model: onnx.ModelProto, steps: int, folder: Path) -> Path:
-        raise Unsupported("onnx's reference evaluator has no profiler")
-
-    def fetch(self, value: np.ndarray) -> np.ndarray:
-        return np.array(value)
-
-    def facts(self) -> dict[str, Any]:
-        return {
-            "engine": "onnx.reference.ReferenceEvaluator",
-            "output_dtype": self._output.dtype.name,
-            "device_kind": "cpu",
-            "threads": None,  # NumPy's, which nobody sets here
-        }
-
-
-class Erf(OpRun):
-    """In place of onnx's own, which rounds erf to float32 whatever its input."""
-
-    op_domain = ""
-
-    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
-        return (np.vectorize(math.erf, otypes=[x.dtype])(x),)
