@@ -70,5 +70,5 @@ def time_spent(data: RunData) -> Table | None:
 
 
 def _phase(name: str, seconds: float, total: float, cases: str) -> Row:
-    share = display.quantity(seconds / total, "%") if total else display.NONE
+    share = f"{seconds / total:.1%}" if total else display.NONE
     return Row(name, "", (Cell(display.quantity(seconds, "s")), Cell(share), Cell(cases)))

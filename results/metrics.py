@@ -46,7 +46,10 @@ DERIVED: dict[str, tuple[str, str]] = {
     "latency_p95": ("s", "95% of all synchronised calls take at most this long"),
     "latency_p99": ("s", "99% of all synchronised calls take at most this long"),
     "break_even_steps": ("steps", "after so many steps a compiler has paid for itself"),
-    "activation_bytes": ("B", "what a step of training takes for itself above one of inference"),
+    "activation_bytes": (
+        "B",
+        "what a step of training takes anew above one of inference: activations, at least",
+    ),
     "peak_fraction": ("1", "arithmetic per second over what this machine allows for it"),
 }
 #: limit of the machine -> (unit, what it is)
