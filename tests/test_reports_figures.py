@@ -243,7 +243,7 @@ def test_limits_name_the_largest_of_each_kind(sample):
 def test_time_spent_adds_up_to_the_time_of_all_cases(sample):
     table = machine.time_spent(prepared(records(CASE, {}), records(JIT, {}, status="timeout")))
     assert table.caption == "Time of all cases: 20.0 s"
-    assert line(table, "build") == {"Time": "5.00 s", "Share": "25%", "Cases": "2"}
+    assert line(table, "build") == {"Time": "5.00 s", "Share": "25.0%", "Cases": "2"}
     assert line(table, "not accounted for")["Time"] == "15.0 s"
     assert machine.time_spent(prepared([Facts(CASE, {"a": 1})])) is None
 
