@@ -7,7 +7,7 @@ classes extend those below: what they leave out has a default, or is `unsupporte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +16,41 @@ from typing import Any, Protocol
 import numpy as np
 
 from adapters import model as models
-from adapters.noise import NoisyOps
+from adapters.noise import Noise, NoisyOps
 from adapters.ops import Array, Ops, Unsupported
 from adapters.training import RECIPES, Recipe
 
 __all__ = [
-    "Adapter", "Gradients", "Noise", "Probe", "Program", "Spec", "Stopwatch", "Unsupported",
-    "require",
+    "Adapter", "Body", "Function", "Gradients", "Noise", "Probe", "Program", "Setting", "Spec",
+    "Stopwatch", "Unsupported", "require",
 ]  # fmt: skip
 
 FLOAT = {"fp64": "float64", "fp32": "float32"}  # precision -> dtype of every tensor in it
+#: Precision -> dtype of every tensor of a single operation.
+DTYPES = {**FLOAT, "bf16": "bfloat16", "fp16": "float16"}
+
+Body = Callable[[Ops, Mapping[str, Array]], Mapping[str, Array]]  # (ops, inputs) -> outputs
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Asks for rounding noise of a `bits`-bit significand in every operation (`adapters.noise`)."""
+class Setting:
+    """How to run a computation. Plain data, the same for every adapter."""
 
-    bits: int
-    seed: int
+    device: str  # cpu | cuda
+    precision: str  # a name in DTYPES
+    threads: int
+    noise: Noise | None = None
+
+    @property
+    def dtype(self) -> str:
+        """The name of the floating-point dtype. Raises Unsupported for other precisions."""
+        if self.precision not in DTYPES:
+            raise Unsupported(f"precision {self.precision!r}; there are {', '.join(DTYPES)}")
+        return DTYPES[self.precision]
+
+    def noisy(self, ops: Ops) -> Ops:
+        """`ops`, with rounding noise where that is asked for."""
+        return NoisyOps(ops, self.noise) if self.noise else ops
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,7 @@ class Spec:
         compiler sees tensor operations only."""
         model = models.get(self.model)
         if self.noise is not None:
-            ops = NoisyOps(ops, bits=self.noise.bits, seed=self.noise.seed)
+            ops = NoisyOps(ops, self.noise)
         return Network(
             ops, model.forward, model.config(self.size, self.length), self.mode == "train"
         )
@@ -194,6 +211,34 @@ class Program:
         raise Unsupported("this adapter has no profiler")
 
 
+class Function:
+    """A computation over the vocabulary, as the framework runs it: eagerly, traced or compiled.
+
+    Tensors come and go as NumPy arrays by name. Floating-point inputs are converted to the setting's
+    dtype, and results that NumPy has no dtype for (bfloat16) to float32, which holds them exactly;
+    integers and booleans stay what they are."""
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of the body."""
+        raise NotImplementedError
+
+    def pullback(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        cotangents: Mapping[str, np.ndarray],
+        by: Sequence[str],
+    ) -> dict[str, np.ndarray]:
+        """The gradient, by each input in `by`, of the sum of <cotangent, output> over the outputs
+        in `cotangents`. By an input on which that does not depend: zeros."""
+        raise Unsupported("this adapter computes no gradients")
+
+    def counts(self) -> dict[str, int | None]:
+        """{"traces", "compilations", "graph_breaks"} so far, each None where there is no such thing
+        or the framework does not tell: how often the body was run symbolically, how many executables
+        were made of it, and how often a compiler gave up."""
+        return {"traces": None, "compilations": None, "graph_breaks": None}
+
+
 class Adapter:
     """A framework. Constructed once per worker with no arguments, before anything else runs."""
 
@@ -216,6 +261,10 @@ class Adapter:
     ) -> Program:
         """A program with this state. Raises Unsupported with a reason that users read."""
         raise NotImplementedError
+
+    def function(self, body: Body, setting: Setting) -> Function:
+        """`body` over this adapter's vocabulary. Raises Unsupported with a reason."""
+        raise Unsupported("this adapter runs whole models only: it has no Adapter.function")
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether `error` is the framework's way to say that memory ran out."""

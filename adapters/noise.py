@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,24 @@ import numpy as np
 from adapters.ops import EXACT, NAMES, Array, Ops
 
 
-class NoisyOps(Ops):
-    """`inner` with rounding noise of a `bits`-bit significand."""
+@dataclass(frozen=True)
+class Noise:
+    """Asks for rounding noise: of a `bits`-bit significand in every result, and of `input_bits` in
+    what enters a contraction (0: `bits` as well)."""
 
-    def __init__(self, inner: Ops, *, bits: int, seed: int) -> None:
+    bits: int
+    seed: int
+    input_bits: int = 0
+
+
+class NoisyOps(Ops):
+    """`inner` with rounding noise."""
+
+    def __init__(self, inner: Ops, noise: Noise) -> None:
         self._inner = inner
-        self._unit = 2.0**-bits
-        self._rng = np.random.default_rng(seed)
+        self._unit = 2.0**-noise.bits
+        self._input_unit = 2.0 ** -(noise.input_bits or noise.bits)
+        self._rng = np.random.default_rng(noise.seed)
 
     def shape(self, x: Array) -> tuple[int, ...]:
         return self._inner.shape(x)

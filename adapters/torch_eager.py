@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from adapters import base, probes
-from adapters.base import Gradients, Probe, Spec, require
+from adapters.base import Body, Gradients, Probe, Setting, Spec, require
+from adapters.torch_function import Function
 from adapters.torch_ops import TorchOps, stored, viewed, views
 
 
@@ -41,6 +42,10 @@ class Adapter(base.Adapter):
         program = self.program(spec)
         program.load(params, buffers)
         return program
+
+    def function(self, body: Body, setting: Setting) -> Function:
+        self._configure(setting.device, setting.threads)
+        return Function(body, setting)
 
     def _configure(self, device: str, threads: int) -> None:
         if device == "cuda":

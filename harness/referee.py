@@ -144,7 +144,7 @@ class Oracle:
     def _disturbed(self, member: str, seed: int) -> Tensors:
         case, noise = self._case, Noise(floor.BITS, seed)
         if member == NUMPY:
-            ops = NoisyOps(NumpyOps(), bits=noise.bits, seed=noise.seed)
+            ops = NoisyOps(NumpyOps(), noise)
             x = self._batch["x"]
             return reference.forward_pass(
                 case.model, case.size, self.params, self._buffers, x, ops=ops, length=case.length

@@ -1,0 +1,3 @@
+"""Small computations that are more than one operation, each a function (ops, tensors...)."""
+
+from __future__ import annotations

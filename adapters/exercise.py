@@ -1,0 +1,70 @@
+"""Small computations over the vocabulary, as plain data: one operation or a few, and its arguments.
+
+A worker gets a `Call` with its input tensors and runs it as its framework runs anything. What the
+result should be, the worker does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters import bodies
+from adapters.ops import NAMES, Array, Ops
+
+
+@dataclass(frozen=True)
+class Call:
+    """`body` is an operation, or a function in `adapters.bodies`.
+
+    arguments   its keyword arguments other than tensors, JSON-ready
+    strided     inputs that come to the operation as non-contiguous views: they are handed over with
+                their axes reversed, and `transpose` puts them right
+    """
+
+    body: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    strided: tuple[str, ...] = ()
+
+    def __call__(self, ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The results: `output`, or `output0`, `output1`, ... of several.
+
+        An input is the tensor argument of its name; inputs `xs/0`, `xs/1`, ... are together the
+        sequence `xs`."""
+        tensors: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if name in self.strided:
+                value = ops.transpose(value, range(len(ops.shape(value)))[::-1])
+            whole, _, part = name.partition("/")
+            if part:
+                tensors.setdefault(whole, []).append(value)
+            else:
+                tensors[name] = value
+        if self.body in NAMES:
+            result = getattr(ops, self.body)(**tensors, **self.arguments)
+        else:
+            result = getattr(bodies, self.body)(ops, **tensors, **self.arguments)
+        if isinstance(result, tuple):
+            return {f"output{i}": value for i, value in enumerate(result)}
+        return {"output": result}
+
+
+def together(calls: Mapping[str, Call]) -> Any:
+    """One body that runs several calls: its inputs and outputs are those of each call, with the
+    call's key and a colon before the name."""
+
+    def body(ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = {}
+        for key, call in calls.items():
+            own = part(inputs, key)
+            outputs |= {f"{key}:{name}": value for name, value in call(ops, own).items()}
+        return outputs
+
+    return body
+
+
+def part(tensors: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Those of one call."""
+    prefix = f"{key}:"
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
