@@ -10,7 +10,7 @@ bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 
 test: lint  ## check the code, then Assay itself, then the frameworks
 	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest suites
+	$(BIN)/python -m pytest suites --self-test
 
 lint: $(READY)
 	$(BIN)/ruff check .

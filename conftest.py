@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from adapters import model as models
 from adapters.registry import UnknownName
 from harness import clock
 from harness.attempt import Attempt
 from harness.client import WorkerFailure
 from harness.runner import Ended, Runner
+from harness.self_test import Plan, SelfTest
+from numerics import self_test
+from numerics.deviations import DeviationError
+from numerics.self_test import Findings
 from results.records import Case, Outcome
 from results.store import StoreError
 from suites import options
@@ -25,6 +30,9 @@ from suites.session import Session
 #: pytest-benchmark's timer for everything that is measured in a worker.
 CLOCK = clock.WorkerClock()
 SESSION = pytest.StashKey[Session]()
+SELF_TEST = "suites/conformance/test_self_test.py"
+TRIAL = pytest.StashKey[SelfTest]()  # kept as long as the workers that it started
+CONFUSION = pytest.StashKey[list[str]]()  # what the judge's own trial found, as lines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:
         config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
-    except (UnknownName, StoreError) as error:
+    except (UnknownName, StoreError, DeviationError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
@@ -47,7 +55,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not metafunc.definition.nodeid.startswith("suites/"):
         return
     session = metafunc.config.stash[SESSION]
-    if "case" in metafunc.fixturenames:
+    if "case" in metafunc.fixturenames and hasattr(metafunc.module, "TABLE"):
+        table = metafunc.module.TABLE
+        session.tables[table.suite] = table
+        session.quiet.add(table.suite)
+        found = session.selection.exercises(table)
+        session.exercises |= found
+        metafunc.parametrize("case", list(found), ids=[case.key for case in found])
+    elif "case" in metafunc.fixturenames and hasattr(metafunc.module, "SUBJECTS"):
+        cases = session.selection.subjects(metafunc.module.SUBJECTS)
+        session.quiet.add(metafunc.module.SUBJECTS.suite)
+        metafunc.parametrize("case", cases, ids=[case.key for case in cases])
+    elif "case" in metafunc.fixturenames:
         plans = getattr(metafunc.module, "PLANS", None) or [metafunc.module.PLAN]
         cases = [case for plan in plans for case in session.selection.cases(plan)]
         ids = [f"{case.suite.removeprefix('sweep_')}/{case.key}" if len(plans) > 1 else case.key
@@ -63,6 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item
         for item in items
         if (item.nodeid.startswith("suites/performance/") and not config.option.benchmark)
+        or (item.nodeid.startswith(SELF_TEST) and not config.option.self_test)
         or "NOTSET" in item.name  # a test for which the selection holds no case
     ]
     if left_out:
@@ -77,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _adapter_by_adapter(item: pytest.Item) -> tuple[int, str]:
     """Leaves conformance in front and gathers what is timed by adapter."""
     case = _case(item)
-    timed = case is not None and case.suite != "conformance"
+    timed = item.nodeid.startswith("suites/performance/")
     return (1, case.adapter) if timed and case else (0, "")
 
 
@@ -120,10 +140,37 @@ def runner(request: pytest.FixtureRequest) -> Runner:
     return request.config.stash[SESSION].runner
 
 
+@pytest.fixture(scope="session")
+def findings(request: pytest.FixtureRequest) -> Findings:
+    """What the judge made of faults, honest runs and harmless changes; kept in the run's folder."""
+    config, session = request.config, request.config.stash[SESSION]
+    wanted = session.selection.models or models.names()
+    plan = Plan.of(
+        session.registry.select(session.selection.adapters),
+        wanted,
+        thorough=config.option.preset != "quick",
+    )
+    runner = session.runner
+    config.stash[TRIAL] = trial = SelfTest(runner.pool, runner.referee.lanes, plan)
+    try:
+        found = trial.run()
+    except WorkerFailure as failure:
+        raise pytest.skip.Exception(str(failure)) from None
+    self_test.write(session.store.folder / "self_test.csv", found.rows)
+    config.stash[CONFUSION] = self_test.table(found)
+    return found
+
+
 @pytest.fixture
 def processes(request: pytest.FixtureRequest) -> int:
     """How many processes the preset measures a case in."""
     return request.config.stash[SESSION].processes
+
+
+@pytest.fixture
+def programs(request: pytest.FixtureRequest) -> Callable[[str], int]:
+    """How many programs are drawn for a property of an adapter."""
+    return request.config.stash[SESSION].selection.programs
 
 
 @pytest.fixture
@@ -269,6 +316,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     session = config.stash[SESSION]
+    if CONFUSION in config.stash:
+        terminalreporter.section("the judge's own trial")
+        for line in config.stash[CONFUSION]:
+            terminalreporter.write_line(line)
     if not session.outcomes:
         return
     counts: dict[str, int] = {}
@@ -281,6 +332,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         spent = session.runner.spent()
         parts = [f"{seconds / sum(spent.values()):.0%} {name}" for name, seconds in spent.items()]
         terminalreporter.write_line(f"{sum(spent.values()):.0f} s: {', '.join(parts)}")
+    for line in session.scores:
+        terminalreporter.write_line(line)
     if session.problem:
         terminalreporter.write_line(session.problem)
     terminalreporter.write_line(f"records: {session.store.folder}")

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from adapters import faults
 from adapters import model as models
 from adapters.noise import Noise, NoisyOps
 from adapters.ops import Array, Ops, Unsupported
@@ -66,6 +67,7 @@ class Spec:
     threads: int
     noise: Noise | None = None
     length: int = 0  # of the input sequence; 0: the model's own
+    fault: str = ""  # of `adapters.faults`, planted to try the judge; empty: none
 
     @property
     def dtype(self) -> str:
@@ -76,12 +78,14 @@ class Spec:
 
     @property
     def training(self) -> Recipe:
-        return RECIPES[self.recipe]
+        recipe = RECIPES[self.recipe]
+        return faults.in_recipe(recipe, self.fault) if self.fault else recipe
 
     def network(self, ops: Ops) -> Network:
         """The model over `ops`. Made once per program: a step looks nothing up, and a tracing
         compiler sees tensor operations only."""
         model = models.get(self.model)
+        ops = faults.in_ops(ops, self.fault, self.dtype)
         if self.noise is not None:
             ops = NoisyOps(ops, self.noise)
         return Network(
@@ -214,9 +218,9 @@ class Program:
 class Function:
     """A computation over the vocabulary, as the framework runs it: eagerly, traced or compiled.
 
-    Tensors come and go as NumPy arrays by name. Floating-point inputs are converted to the setting's
-    dtype, and results that NumPy has no dtype for (bfloat16) to float32, which holds them exactly;
-    integers and booleans stay what they are."""
+    Tensors come and go as NumPy arrays by name. Floating-point inputs are converted to the
+    setting's dtype, and results that NumPy has no dtype for (bfloat16) to float32, which holds them
+    exactly; integers and booleans stay what they are."""
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of the body."""
@@ -234,8 +238,8 @@ class Function:
 
     def counts(self) -> dict[str, int | None]:
         """{"traces", "compilations", "graph_breaks"} so far, each None where there is no such thing
-        or the framework does not tell: how often the body was run symbolically, how many executables
-        were made of it, and how often a compiler gave up."""
+        or the framework does not tell: how often the body was run symbolically, how many
+        executables were made of it, and how often a compiler gave up."""
         return {"traces": None, "compilations": None, "graph_breaks": None}
 
 
@@ -248,6 +252,9 @@ class Adapter:
 
     #: Whether the framework keeps compiled programs on disk and a new process finds them.
     compile_cache: bool = False
+
+    #: Whether its programs with noise (`Spec.noise`) round parameters when they are stored, too.
+    disturbs_storage: bool = False
 
     def versions(self) -> dict[str, str]:
         """Distribution name -> version of everything whose version changes results."""
@@ -269,6 +276,17 @@ class Adapter:
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Whether `error` is the framework's way to say that memory ran out."""
         return isinstance(error, MemoryError)
+
+    def is_missing_kernel(self, error: BaseException) -> bool:
+        """Whether `error` is the framework's way to say that it has no kernel for an operation on
+        this device and dtype: that is `unsupported`, and no failure."""
+        return isinstance(error, NotImplementedError)
+
+    def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        """What the framework's own usual API gives with its default arguments, on the CPU, for a
+        trap of `suites.conformance.traps`; and in a few words what the default is. An adapter that
+        inherits this from another adapter has that one's defaults. Raises Unsupported."""
+        raise Unsupported(f"this adapter has no default for trap {trap}")
 
     def devices(self) -> list[str]:
         """Those of "cpu" and "cuda" that the framework can use here."""

@@ -6,6 +6,7 @@ result should be, the worker does not know.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,8 @@ from adapters.ops import NAMES, Array, Ops
 
 @dataclass(frozen=True)
 class Call:
-    """`body` is an operation, or a function in `adapters.bodies`.
+    """`body` is an operation, a function in `adapters.bodies`, or `FILE:FUNCTION` in
+    `adapters/exercises/`.
 
     arguments   its keyword arguments other than tensors, JSON-ready
     strided     inputs that come to the operation as non-contiguous views: they are handed over with
@@ -41,7 +43,11 @@ class Call:
                 tensors.setdefault(whole, []).append(value)
             else:
                 tensors[name] = value
-        if self.body in NAMES:
+        file, _, function = self.body.rpartition(":")
+        if file:
+            module = importlib.import_module(f"adapters.exercises.{file}")
+            result = getattr(module, function)(ops, **tensors, **self.arguments)
+        elif self.body in NAMES:
             result = getattr(ops, self.body)(**tensors, **self.arguments)
         else:
             result = getattr(bodies, self.body)(ops, **tensors, **self.arguments)
@@ -55,7 +61,7 @@ def together(calls: Mapping[str, Call]) -> Any:
     call's key and a colon before the name."""
 
     def body(ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = {}
+        outputs: dict[str, Array] = {}
         for key, call in calls.items():
             own = part(inputs, key)
             outputs |= {f"{key}:{name}": value for name, value in call(ops, own).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from adapters import base, probes
-from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
+from adapters import base, jax_optimizers, probes
+from adapters.base import Body, Gradients, Probe, Setting, Spec, Stopwatch, Unsupported, require
+from adapters.jax_defaults import DEFAULTS
+from adapters.jax_function import Function
 from adapters.jax_ops import JaxOps
-from adapters.training import Recipe
 
 
 class Adapter(base.Adapter):
@@ -48,6 +48,12 @@ class Adapter(base.Adapter):
         program.load(params, buffers)
         return program
 
+    def function(self, body: Body, setting: Setting) -> Function:
+        self._device = _device(setting.device)
+        if setting.device == "cpu":
+            _require_threads(setting.threads)
+        return Function(body, setting, self._device)
+
     def _configure(self, device: str, *, x64: bool) -> jax.Device:
         # Both are global and looked at by every trace, so they hold while this program lives
         jax.config.update("jax_enable_x64", x64)
@@ -55,6 +61,9 @@ class Adapter(base.Adapter):
         jax.config.update("jax_default_matmul_precision", "highest")
         self._device = _device(device)
         return self._device
+
+    def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        return DEFAULTS.ask(trap, inputs)
 
     def devices(self) -> list[str]:
         return ["cpu", "cuda"] if _has("cuda") else ["cpu"]
@@ -125,7 +134,7 @@ class Program(base.Program):
     def __init__(self, spec: Spec, device: jax.Device) -> None:
         self._spec, self._device = spec, device
         self._network = spec.network(JaxOps(spec.dtype))
-        self._optimizer = _make_optimizer(spec.training)
+        self._optimizer = jax_optimizers.make(spec.training)
         self._infer = jax.jit(self._forward)
         self._train = jax.jit(self._update, donate_argnums=0)
         self._differentiate = jax.jit(self._backward)
@@ -138,6 +147,7 @@ class Program(base.Program):
         slots = self._optimizer.init(placed[0]) if self._spec.mode == "train" else ()
         # all on the device from the start: a first step with other placements compiles twice
         self._state = jax.device_put(State(placed[0], placed[1], slots), self._device)
+        self._steps = 0
 
     def _array(self, value: np.ndarray, dtype: str | None = None) -> jax.Array:
         # a copy: the CPU client may share memory with NumPy, and a training step overwrites it
@@ -150,13 +160,20 @@ class Program(base.Program):
         x, y = batch
         if self._spec.mode == "infer":
             return self._infer(self._state, x)
-        loss, self._state = self._train(self._state, x, y)
+        loss, self._state = self._train(self._state, x, y, *self._rate())
+        self._steps += 1
         return loss
+
+    def _rate(self) -> tuple[float, ...]:
+        """The learning rate of the next step, unless all steps have the same: that one is compiled
+        in."""
+        recipe = self._spec.training
+        return () if recipe.schedule.is_constant else (recipe.rate(self._steps + 1),)
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
         infer = self._spec.mode == "infer"
         with watch("trace"):
-            arguments = (self._state, *batch[: 1 if infer else 2])
+            arguments = (self._state, *(batch[:1] if infer else (*batch, *self._rate())))
             lowered = self._jitted.trace(*arguments).lower()
         with watch("compile"):
             lowered.compile()
@@ -171,13 +188,37 @@ class Program(base.Program):
         self._output_dtype = output.dtype.name
         return output
 
-    def _update(self, state: State, x: jax.Array, y: jax.Array) -> tuple[jax.Array, State]:
+    def _update(
+        self, state: State, x: jax.Array, y: jax.Array, *rate: jax.Array
+    ) -> tuple[jax.Array, State]:
         (loss, (_, buffers)), gradients = self._backward(state, x, y)
-        updates, slots = self._optimizer.update(gradients, state.optimizer, state.params)
+        given = {"rate": rate[0]} if rate else {}
+        updates, slots = self._optimizer.update(gradients, state.optimizer, state.params, **given)
         params = optax.apply_updates(state.params, updates)
         return loss, State(params, {**state.buffers, **buffers}, slots)
 
     def _backward(self, state: State, x: jax.Array, y: jax.Array) -> Any:
+        whole = self._spec.training.accumulation == 1
+        return (self._gradients_of if whole else self._accumulated)(state, x, y)
+
+    def _accumulated(self, state: State, x: jax.Array, y: jax.Array) -> Any:
+        parts, size = self._spec.training.accumulation, self._spec.training.micro_batch(len(x))
+
+        def add(carry: Any, micro_batch: Any) -> Any:
+            buffers, total = carry
+            part = self._gradients_of(state._replace(buffers=buffers), *micro_batch)
+            (loss, (output, updated)), gradients = part
+            total = jax.tree.map(jnp.add, total, gradients)
+            return ({**buffers, **updated}, total), (loss, output)
+
+        split = tuple(a.reshape(parts, size, *a.shape[1:]) for a in (x, y))
+        start = (state.buffers, optax.tree.zeros_like(state.params))
+        (buffers, total), (losses, outputs) = lax.scan(add, start, split)
+        gradients = jax.tree.map(lambda g: g / parts, total)
+        output = outputs.reshape(len(x), *outputs.shape[2:])
+        return (jnp.mean(losses), (output, buffers)), gradients
+
+    def _gradients_of(self, state: State, x: jax.Array, y: jax.Array) -> Any:
         def loss_of(params: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
             loss, output, buffers = self._network.loss({**params, **state.buffers}, x, y)
             self._output_dtype = output.dtype.name
@@ -241,44 +282,3 @@ def _require_threads(threads: int) -> None:
     """JAX takes a number of threads from the environment only."""
     found = _cpu_threads()
     require(found in (None, threads), f"{threads} threads, but XLA has {found}; see NPROC")
-
-
-class _AdamState(NamedTuple):
-    steps: jax.Array
-    first: dict[str, jax.Array]
-    second: dict[str, jax.Array]
-
-
-def _make_optimizer(recipe: Recipe) -> optax.GradientTransformation:
-    if recipe.optimizer == "sgd":
-        optimizer = optax.sgd(recipe.learning_rate, momentum=recipe.momentum)
-    else:
-        optimizer = _adamw(recipe)
-    if recipe.clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), optimizer)
-
-
-def _adamw(recipe: Recipe) -> optax.GradientTransformation:
-    """optax.adamw with 1 - beta^t by expm1: optax's own computes beta^t in float32, which makes
-    the first update wrong by 7e-6."""
-    lr, decay = recipe.learning_rate, recipe.learning_rate * recipe.weight_decay
-    (beta1, beta2), tree_map = recipe.betas, jax.tree.map
-
-    def init(params: Any) -> _AdamState:
-        zeros = optax.tree.zeros_like(params)
-        return _AdamState(jnp.zeros((), jnp.int32), zeros, optax.tree.zeros_like(params))
-
-    def update(gradients: Any, state: _AdamState, params: Any = None) -> tuple[Any, _AdamState]:
-        steps = state.steps + 1
-        first = tree_map(lambda m, g: beta1 * m + (1 - beta1) * g, state.first, gradients)
-        second = tree_map(lambda v, g: beta2 * v + (1 - beta2) * g * g, state.second, gradients)
-
-        def move(p: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
-            t = steps.astype(p.dtype)
-            c1, c2 = (-jnp.expm1(t * math.log(beta)) for beta in recipe.betas)
-            return -decay * p - lr * (m / c1) / (jnp.sqrt(v / c2) + recipe.epsilon)
-
-        return tree_map(move, params, first, second), _AdamState(steps, first, second)
-
-    return optax.GradientTransformation(init, update)

@@ -10,8 +10,17 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_batch_normalization import BatchNormalization_14
+from onnx.reference.ops.op_conv_transpose import ConvTranspose as OnnxConvTranspose
+from onnx.reference.ops.op_layer_normalization import LayerNormalization as OnnxLayerNormalization
 
 from adapters.base import Spec, Unsupported, require
+
+WHERE = "float64 runs in onnx's reference evaluator, on CPU only"
+
+
+def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
+    return ReferenceEvaluator(model, new_ops=REPLACEMENTS)
 
 
 class Reference:
@@ -20,13 +29,13 @@ class Reference:
     untimed = "float64 runs in onnx's reference evaluator: ONNX Runtime has no float64 Conv or Erf"
 
     def __init__(self, spec: Spec) -> None:
-        require(spec.device == "cpu", "float64 runs in onnx's reference evaluator, on CPU only")
+        require(spec.device == "cpu", WHERE)
 
     def put(self, x: np.ndarray) -> np.ndarray:
         return x
 
     def start(self, model: onnx.ModelProto) -> None:
-        self._evaluator = ReferenceEvaluator(model, new_ops=[Erf])
+        self._evaluator = evaluator(model)
 
     def bind(self, x: np.ndarray) -> None:
         self._x = x
@@ -50,10 +59,62 @@ class Reference:
         }
 
 
+# -- in place of onnx's own ------------------------------------------------------------------------
+
+
 class Erf(OpRun):
-    """In place of onnx's own, which rounds erf to float32 whatever its input."""
+    """onnx's rounds erf to float32 whatever its input."""
 
     op_domain = ""
 
     def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
         return (np.vectorize(math.erf, otypes=[x.dtype])(x),)
+
+
+class LogSoftmax(OpRun):
+    """onnx's is the logarithm of a softmax, which is minus infinity where that underflows."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, axis: int) -> tuple[np.ndarray]:
+        shifted = x - x.max(axis=axis, keepdims=True)
+        return (shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)),)
+
+
+class ConvTranspose(OnnxConvTranspose):
+    """onnx's fails where there are no examples."""
+
+    op_domain = ""
+
+    def _run(self, x: np.ndarray, *weights: np.ndarray, **attributes: Any) -> Any:
+        if len(x):
+            return super()._run(x, *weights, **attributes)
+        (one,) = super()._run(np.zeros((1, *x.shape[1:]), x.dtype), *weights, **attributes)
+        return (one[:0],)
+
+
+def _decimal(attribute: float) -> float:
+    """The number that an attribute stands for: ONNX keeps it in float32, and 1e-5 is read as
+    9.999999747e-06. The shortest decimal that rounds to it is what was written."""
+    return float(str(np.float32(attribute)))
+
+
+class LayerNormalization(OnnxLayerNormalization):
+    """With epsilon as it was written."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: Any, epsilon: float, **attributes: Any) -> Any:
+        return super()._run(*inputs, epsilon=_decimal(epsilon), **attributes)
+
+
+class BatchNormalization(BatchNormalization_14):
+    """With epsilon as it was written."""
+
+    op_domain = ""
+
+    def _run(self, *inputs: Any, epsilon: float, **attributes: Any) -> Any:
+        return super()._run(*inputs, epsilon=_decimal(epsilon), **attributes)
+
+
+REPLACEMENTS = [Erf, LogSoftmax, ConvTranspose, LayerNormalization, BatchNormalization]

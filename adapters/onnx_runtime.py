@@ -18,8 +18,20 @@ from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from adapters import base, probes
-from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
-from adapters.onnx_ops import INFERENCE_ONLY, OnnxOps, Value, single_node
+from adapters.base import (
+    Body,
+    Gradients,
+    Probe,
+    Setting,
+    Spec,
+    Stopwatch,
+    Unsupported,
+    require,
+)  # fmt: skip
+from adapters.onnx_defaults import DEFAULTS
+from adapters.onnx_function import Function
+from adapters.onnx_graph import Value, single_node
+from adapters.onnx_ops import INFERENCE_ONLY, OnnxOps
 from adapters.onnx_reference import Reference
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -31,6 +43,9 @@ class Adapter(base.Adapter):
 
     def versions(self) -> dict[str, str]:
         return {"onnxruntime": ort.__version__, "onnx": onnx.__version__}
+
+    def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        return DEFAULTS.ask(trap, inputs)
 
     def devices(self) -> list[str]:
         return [device for device in PROVIDERS if _usable(device)]
@@ -86,6 +101,16 @@ class Adapter(base.Adapter):
         program = Program(spec)
         program.load(params, buffers)
         return program
+
+    def function(self, body: Body, setting: Setting) -> Function:
+        def start(model: onnx.ModelProto) -> ort.InferenceSession:
+            options = _options(setting.device, setting.threads)
+            try:
+                return _session(model, setting.device, options)
+            except (ort_errors.NotImplemented, ort_errors.InvalidGraph) as error:
+                raise Unsupported(f"ONNX Runtime on {setting.device}: {error}") from error
+
+        return Function(body, setting, start)
 
 
 def _usable(device: str) -> bool:

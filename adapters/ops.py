@@ -18,6 +18,7 @@ Conventions
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,8 @@ class Ops(Forms):
 
     def flatten(self, x: Array) -> Array:
         """(N, ...) -> (N, product of the rest)."""
-        return self.reshape(x, (self.shape(x)[0], -1))
+        examples, *rest = self.shape(x)
+        return self.reshape(x, (examples, math.prod(rest)))
 
     def transpose(self, x: Array, axes: Sequence[int]) -> Array:
         """Axis i of the result is axis `axes[i]` of `x`."""
@@ -353,7 +355,8 @@ class Ops(Forms):
         Returns (y, new_mean, new_var). With `train` the batch's mean and biased variance
         normalise; the running values become (1 - momentum) * old + momentum * batch, where the
         batch's variance is the unbiased one (n - 1). Without, `mean` and `var` normalise and
-        come back unchanged. `epsilon` is added to the variance.
+        come back unchanged. `epsilon` is added to the variance. Running values are constants to
+        differentiation, old and new.
         """
         raise self._missing("batch_norm")
 

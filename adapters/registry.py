@@ -21,6 +21,17 @@ ORACLE = ("torch_eager", "jax_jit", "tf_graph")
 CONTROLS = {"torch_eager": "torch_native"}
 
 
+#: What preset quick asks of adapters that take long to start a computation: precision -> whether
+#: all exercises are done in it, or the essential ones. Presets standard and full ask for everything
+#: of everybody, and so does quick of an adapter that is not named here.
+QUICK: Mapping[str, Mapping[str, bool]] = {
+    "jax_jit": {"fp64": True, "fp32": True, "bf16": False, "fp16": False},
+    "tf_graph": {"fp64": True, "fp32": True, "bf16": False, "fp16": False},
+    "tf_xla": {"fp32": False},
+    "torch_compile": {"fp32": False},
+}
+
+
 class UnknownName(ValueError):
     """A name that nothing has. The text lists the valid names and the nearest match."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,14 +12,26 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 from tensorflow.python.util import _pywrap_util_port
 
-from adapters import base, tf_probes, tf_trace
-from adapters.base import Gradients, Probe, Spec, Stopwatch, Unsupported, require
+from adapters import base, tf_optimizers, tf_probes, tf_trace
+from adapters.base import (
+    Body,
+    Gradients,
+    Probe,
+    Setting,
+    Spec,
+    Stopwatch,
+    Unsupported,
+    require,
+)
+from adapters.tf_defaults import DEFAULTS
+from adapters.tf_function import Function
 from adapters.tf_ops import TensorflowOps
 
 
 class Adapter(base.Adapter):
     framework = "tensorflow"
-    ops = TensorflowOps
+    ops: type[TensorflowOps] = TensorflowOps
+    jit_compile = False  # `tf_xla` sets this
     _device = "cpu"  # of the last build
 
     def versions(self) -> dict[str, str]:
@@ -28,6 +39,11 @@ class Adapter(base.Adapter):
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, tf.errors.ResourceExhaustedError)
+
+    def is_missing_kernel(self, error: BaseException) -> bool:
+        told = str(error)
+        unregistered = "No registered" in told or "gradient registry has no entry" in told
+        return isinstance(error, tf.errors.UnimplementedError) or unregistered
 
     def program(self, spec: Spec) -> Program:
         """A program without its state; `tf_xla` overrides this."""
@@ -44,6 +60,12 @@ class Adapter(base.Adapter):
         program.load(params, buffers)
         return program
 
+    def function(self, body: Body, setting: Setting) -> Function:
+        self._configure(setting.device, setting.threads)
+        ops = setting.noisy(self.ops(tf.as_dtype(setting.dtype)))
+        place, jit_compile = _place(setting.device), self.jit_compile
+        return Function(body, ops, setting.dtype, place=place, jit_compile=jit_compile)
+
     def _configure(self, device: str, threads: int) -> None:
         gpus = tf.config.list_physical_devices("GPU")
         require(device != "cuda" or bool(gpus), "no CUDA device: TensorFlow lists no GPU")
@@ -55,6 +77,9 @@ class Adapter(base.Adapter):
         # fp32 means float32: no TF32 in matrix products or convolutions
         tf.config.experimental.enable_tensor_float_32_execution(False)
         self._device = device
+
+    def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        return DEFAULTS.ask(trap, inputs)
 
     def devices(self) -> list[str]:
         return ["cpu", "cuda"] if tf.config.list_physical_devices("GPU") else ["cpu"]
@@ -102,13 +127,14 @@ def _set_threads(threads: int) -> None:
 
 class Program(base.Program):
     untimed = ""
-    jit_compile = False  # `tf_xla` sets this
+    jit_compile = False  # `tf_xla` sets these two
+    vocabulary: type[TensorflowOps] = TensorflowOps
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._dtype = tf.as_dtype(spec.dtype)
         self._device = _place(spec.device)
-        self._network = spec.network(TensorflowOps(self._dtype))
+        self._network = spec.network(self.vocabulary(self._dtype))
         self._infer = self._compiled(self._forward)
         self._train = self._compiled(self._update)
         self._differentiate = self._compiled(self._backward)
@@ -124,24 +150,21 @@ class Program(base.Program):
         for variables, values in ((self._params, params), (self._buffers, buffers)):
             for name, variable in variables.items():
                 variable.assign(values[name])
-        for slot in self._slots:
-            slot.assign(tf.zeros_like(slot))
+        if self._spec.mode == "train":
+            with tf.device(self._device):
+                self._optimizer.reset()
+            self._steps = 0
 
     def _make_variables(
         self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]
     ) -> None:
         """Once, because a trace belongs to its variables: with new ones it would run again."""
         training = self._spec.mode == "train"
-        moments = {"sgd": 1, "adamw": 2}[self._spec.training.optimizer] if training else 0
         with tf.device(self._device):
             self._params = {n: self._variable(v, trainable=training) for n, v in params.items()}
             self._buffers = {n: self._variable(v) for n, v in buffers.items()}
-            self._moments = [
-                {n: self._variable(np.zeros_like(v)) for n, v in params.items()}
-                for _ in range(moments)
-            ]
-            self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._slots = [self._steps, *(m for group in self._moments for m in group.values())]
+            if training:
+                self._optimizer = tf_optimizers.Optimizer(self._spec.training, self._params)
 
     def _variable(self, value: np.ndarray, *, trainable: bool = False) -> tf.Variable:
         return tf.Variable(value, dtype=self._dtype, trainable=trainable)
@@ -156,7 +179,18 @@ class Program(base.Program):
         x, y = batch
         if self._spec.mode == "infer":
             return self._infer(x)
-        return self._train(x, y)
+        loss = self._train(x, y, *self._rate())
+        self._steps += 1
+        return loss
+
+    def _rate(self) -> tuple[tf.Tensor, ...]:
+        """The learning rate of the next step, unless all steps have the same: that one is part
+        of the graph."""
+        recipe = self._spec.training
+        if recipe.schedule.is_constant:
+            return ()
+        with tf.device(self._device):
+            return (tf.constant(recipe.rate(self._steps + 1), self._dtype),)
 
     def _tensors(self) -> dict[str, tf.Tensor]:
         return {n: tf.convert_to_tensor(v) for n, v in (self._params | self._buffers).items()}
@@ -167,74 +201,53 @@ class Program(base.Program):
         self._output_dtype = output.dtype.name
         return output
 
-    def _update(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def _update(self, x: tf.Tensor, y: tf.Tensor, *rate: tf.Tensor) -> tf.Tensor:
         with tf.device(self._device):
             loss, _, gradients, buffers = self._backward(x, y)
-            gradients = self._clip(gradients)
-            {"sgd": self._sgd, "adamw": self._adamw}[self._spec.training.optimizer](gradients)
+            self._optimizer.apply(gradients, rate[0] if rate else self._spec.training.rate(1))
             for name, value in buffers.items():
                 self._buffers[name].assign(value)
         return loss
 
-    def _backward(self, x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        with tf.device(self._device), tf.GradientTape() as tape:
-            loss, output, buffers = self._network.loss(self._tensors(), x, y)
+    def _backward(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Any, ...]:
+        with tf.device(self._device):
+            if self._spec.training.accumulation == 1:
+                return self._gradients_of(self._tensors(), x, y)
+            return self._accumulated(x, y)
+
+    def _accumulated(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Any, ...]:
+        """A loop in the graph: unrolled, micro-batches would take memory at the same time."""
+        recipe, tensors = self._spec.training, self._tensors()
+        parts, size = recipe.accumulation, recipe.micro_batch(x.shape[0])
+        xs, ys = (tf.reshape(t, (parts, size, *t.shape[1:])) for t in (x, y))
+
+        def add(i: tf.Tensor, total: Any, buffers: Any, losses: Any, outputs: Any) -> Any:
+            part = self._gradients_of(tensors | buffers, xs[i], ys[i])
+            loss, output, gradients, updated = part
+            total = {name: value + gradients[name] for name, value in total.items()}
+            return i + 1, total, buffers | updated, losses.write(i, loss), outputs.write(i, output)
+
+        zeros = {name: tf.zeros_like(variable) for name, variable in self._params.items()}
+        buffers = {name: tensors[name] for name in self._buffers}
+        kept = [tf.TensorArray(self._dtype, parts) for _ in range(2)]
+        start = (tf.constant(0), zeros, buffers, *kept)
+        _, total, buffers, losses, outputs = tf.while_loop(
+            lambda i, *_: i < parts, add, start, parallel_iterations=1
+        )
+        gradients = {name: value / parts for name, value in total.items()}
+        return tf.reduce_mean(losses.stack()), outputs.concat(), gradients, buffers
+
+    def _gradients_of(
+        self, tensors: dict[str, tf.Tensor], x: tf.Tensor, y: tf.Tensor
+    ) -> tuple[Any, ...]:
+        params = {name: tensors[name] for name in self._params}
+        with tf.GradientTape() as tape:
+            tape.watch(params)
+            loss, output, buffers = self._network.loss(tensors, x, y)
         self._output_dtype = output.dtype.name
-        return loss, output, tape.gradient(loss, self._params), buffers
-
-    def _clip(self, gradients: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        max_norm = self._spec.training.clip_norm
-        if max_norm is None:
-            return gradients
-        scale = tf.minimum(max_norm / tf.linalg.global_norm(list(gradients.values())), 1.0)
-        return {name: g * scale for name, g in gradients.items()}
-
-    def _sgd(self, gradients: dict[str, tf.Tensor]) -> None:
-        recipe, (velocity,) = self._spec.training, self._moments
-        for name, gradient in gradients.items():
-            tf.raw_ops.ResourceApplyMomentum(
-                var=self._params[name].handle,
-                accum=velocity[name].handle,
-                lr=self._number(recipe.learning_rate),
-                grad=gradient,
-                momentum=self._number(recipe.momentum),
-            )
-
-    def _adamw(self, gradients: dict[str, tf.Tensor]) -> None:
-        recipe, (first, second) = self._spec.training, self._moments
-        correction1, correction2 = self._corrections()
-        # With its powers of beta at 0 the kernel does p -= lr * m / (sqrt(v) + epsilon). These
-        # two make that the pinned formula, whose epsilon is outside of the corrected root.
-        lr = recipe.learning_rate * tf.sqrt(correction2) / correction1
-        epsilon = recipe.epsilon * tf.sqrt(correction2)
-        decay = recipe.learning_rate * recipe.weight_decay
-        beta1, beta2 = (self._number(beta) for beta in recipe.betas)
-        for name, gradient in gradients.items():
-            variable = self._params[name]
-            variable.assign_sub(decay * variable)
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=first[name].handle,
-                v=second[name].handle,
-                beta1_power=self._number(0.0),
-                beta2_power=self._number(0.0),
-                lr=lr,
-                beta1=beta1,
-                beta2=beta2,
-                epsilon=epsilon,
-                grad=gradient,
-            )
-
-    def _corrections(self) -> tuple[tf.Tensor, ...]:
-        """1 - beta^t of both betas at the step that begins. Beta is taken as rounded to the
-        dtype because the kernel computes 1 - beta from that: 1 - 0.999 is off by 1.3e-5 in
-        float32, in numerator and denominator alike."""
-        t = tf.cast(self._steps.assign_add(1), self._dtype)
-        rounded = (float(self._dtype.as_numpy_dtype(beta)) for beta in self._spec.training.betas)
-        return tuple(-tf.math.expm1(t * math.log(beta)) for beta in rounded)
-
-    def _number(self, value: float) -> tf.Tensor:
-        return tf.constant(value, self._dtype)
+        # by a parameter that the loss does not depend on: zero, not missing
+        zero = tf.UnconnectedGradients.ZERO
+        return loss, output, tape.gradient(loss, params, unconnected_gradients=zero), buffers
 
     def wait(self, value: Any) -> None:
         if self._spec.device == "cuda":
@@ -265,7 +278,7 @@ class Program(base.Program):
 
     def _concrete(self, batch: Any) -> Any:
         """The graph for such a batch, traced if it is not yet."""
-        inputs = batch[:1] if self._spec.mode == "infer" else batch
+        inputs = batch[:1] if self._spec.mode == "infer" else (*batch, *self._rate())
         return self._function.get_concrete_function(*inputs)
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:

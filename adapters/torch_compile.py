@@ -3,10 +3,14 @@
 The forward pass with its loss, and the backward pass, are compiled; the optimizer is PyTorch's
 fused one, as in eager mode. `fullgraph=True`: a graph break is an error, never a quiet return
 to eager.
+
+A single function is compiled as PyTorch does by default: graph breaks happen and are counted, and
+shapes are taken for dynamic when a second one comes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,32 +22,47 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils._triton import has_triton
 
-from adapters import torch_eager
-from adapters.base import Probe, Spec, Stopwatch, Unsupported, require
+from adapters import torch_eager, torch_function
+from adapters.base import Body, Probe, Setting, Spec, Stopwatch, Unsupported, require
 from adapters.torch_ops import TorchOps
 
 __all__ = ["Adapter", "TorchOps"]
 
 BACKEND = "inductor"
+NOISE = "no noise here: it is measured eagerly, below the operations that a compiler fuses"
+
+# Inductor makes a while_loop of PyTorch's scan, and reads its counter with `item`
+torch._dynamo.config.capture_scalar_outputs = True
 
 
 class Adapter(torch_eager.Adapter):
     compile_cache = True
 
     def program(self, spec: Spec) -> Program:
-        require(spec.noise is None, "no noise here: TorchDynamo cannot trace NumPy's generator")
-        if spec.device == "cuda":
-            require(has_triton(), "no Triton, which Inductor needs on CUDA")
-        else:
-            require(_has_cpp_compiler(), "no C++ compiler, which Inductor needs on CPU; see CXX")
-        # the counters and the code cache belong to one program: the previous one is gone
-        torch._dynamo.reset()
-        counters.clear()
-        metrics.reset()
+        require(spec.noise is None, NOISE)
+        _start(spec.device)
         return Program(spec)
+
+    def function(self, body: Body, setting: Setting) -> Function:
+        require(setting.noise is None, NOISE)
+        self._configure(setting.device, setting.threads)
+        _start(setting.device)
+        return Function(body, setting)
 
     def probe(self, limit: str, device: str, threads: int) -> Probe:
         raise Unsupported("measured through torch_eager")
+
+
+def _start(device: str) -> None:
+    """Makes sure that there is a compiler, and forgets what was compiled before: counters, code
+    cache and recompile limit belong to one program or function."""
+    if device == "cuda":
+        require(has_triton(), "no Triton, which Inductor needs on CUDA")
+    else:
+        require(_has_cpp_compiler(), "no C++ compiler, which Inductor needs on CPU; see CXX")
+    torch._dynamo.reset()
+    counters.clear()
+    metrics.reset()
 
 
 def _has_cpp_compiler() -> bool:
@@ -91,3 +110,35 @@ class Program(torch_eager.Program):
             "compile_cache_hits": counters["inductor"]["fxgraph_cache_hit"],
             "compile_cache_misses": counters["inductor"]["fxgraph_cache_miss"],
         }
+
+
+class Function(torch_function.Function):
+    """The backward pass of `pullback` is compiled by AOTAutograd, as in training."""
+
+    def __init__(self, body: Body, setting: Setting) -> None:
+        super().__init__(body, setting)
+        self._counts: Counter[str] = Counter()
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        run = torch.compile(function, backend=BACKEND)
+
+        def counted(inputs: torch_function.Tensors) -> torch_function.Tensors:
+            before = _counted()
+            try:
+                return run(inputs)
+            finally:
+                self._counts.update(_counted() - before)
+
+        return counted
+
+    def counts(self) -> dict[str, int | None]:
+        return {name: self._counts[name] for name in _counted()}
+
+
+def _counted() -> Counter[str]:
+    """Of all that TorchDynamo has seen since `_start`."""
+    return Counter(
+        traces=counters["frames"]["total"],  # a frame goes on as a new one behind a graph break
+        compilations=counters["stats"]["unique_graphs"],
+        graph_breaks=sum(counters["graph_break"].values()),
+    )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from adapters import base, probes
+from adapters import base, probes, torch_optimizers
 from adapters.base import Body, Gradients, Probe, Setting, Spec, require
+from adapters.torch_defaults import DEFAULTS
 from adapters.torch_function import Function
+from adapters.torch_noise import MonteCarlo
 from adapters.torch_ops import TorchOps, stored, viewed, views
 
 
 class Adapter(base.Adapter):
     framework = "torch"
     ops = TorchOps
+    disturbs_storage = True
     _device = "cpu"  # of the last build
 
     def versions(self) -> dict[str, str]:
@@ -27,6 +32,9 @@ class Adapter(base.Adapter):
     def is_out_of_memory(self, error: BaseException) -> bool:
         allocator = isinstance(error, RuntimeError) and "not enough memory" in str(error)
         return allocator or isinstance(error, torch.OutOfMemoryError)
+
+    def is_missing_kernel(self, error: BaseException) -> bool:
+        return isinstance(error, NotImplementedError) or "not implemented for '" in str(error)
 
     def program(self, spec: Spec) -> Program:
         """A program without its state; `torch_compile` overrides this."""
@@ -55,6 +63,9 @@ class Adapter(base.Adapter):
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
         self._device = device
+
+    def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+        return DEFAULTS.ask(trap, inputs)
 
     def devices(self) -> list[str]:
         return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -115,7 +126,9 @@ class Program(base.Program):
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
-        network = spec.network(TorchOps(**self._like))
+        # rounding noise is below the vocabulary here, where the optimizer is disturbed as well
+        network = replace(spec, noise=None).network(TorchOps(**self._like))
+        self._arithmetic = MonteCarlo(spec.noise) if spec.noise else nullcontext()
         self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
         self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
         self._output_dtype: torch.dtype | None = None  # until a step has run
@@ -135,19 +148,7 @@ class Program(base.Program):
             self._optimizer = self._make_optimizer()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        recipe, params = self._spec.training, list(self._params.values())
-        if recipe.optimizer == "sgd":
-            return torch.optim.SGD(
-                params, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True
-            )
-        return torch.optim.AdamW(
-            params,
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-            eps=recipe.epsilon,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        return torch_optimizers.make(self._spec.training, list(self._params.values()))
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         x = torch.tensor(batch["x"], **self._like)
@@ -156,31 +157,41 @@ class Program(base.Program):
     def step(self, batch: Any) -> Any:
         x, y = batch
         if self._spec.mode == "infer":
-            with torch.inference_mode():
+            with self._arithmetic, torch.inference_mode():
                 output = self._infer({**self._params, **self._buffers}, x)
             self._output_dtype = output.dtype
             return output
-        loss, output = self._backward(x, y)
-        self._clip()
-        self._optimizer.step()
-        return loss.detach()
+        with self._arithmetic:
+            loss, _ = self._backward(x, y)
+            self._clip()
+            self._optimizer.step()
+        return loss
 
     def _backward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._optimizer.zero_grad(set_to_none=True)
+        parts = self._spec.training.accumulation
+        if parts == 1:
+            return self._add_gradients(x, y)
+        size = self._spec.training.micro_batch(len(x))
+        pairs = zip(x.split(size), y.split(size), strict=True)
+        losses, outputs = zip(*(self._add_gradients(*pair, parts) for pair in pairs), strict=True)
+        return torch.stack(losses).mean(), torch.cat(outputs)
+
+    def _add_gradients(
+        self, x: torch.Tensor, y: torch.Tensor, parts: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss, output) of a micro-batch, one of `parts`, whose gradients are added up."""
         loss, output, buffers = self._loss({**self._params, **self._buffers}, x, y)
-        loss.backward()
+        (loss if parts == 1 else loss / parts).backward()
         self._buffers = self._buffers | {name: b.detach() for name, b in buffers.items()}
         self._output_dtype = output.dtype
-        return loss, output
+        for p in self._params.values():
+            if p.grad is None:  # the loss does not depend on it: its gradient is zero, not missing
+                p.grad = torch.zeros_like(p)
+        return loss.detach(), output
 
     def _clip(self) -> None:
-        max_norm = self._spec.training.clip_norm
-        if max_norm is None:
-            return
-        # torch.nn.utils.clip_grad_norm_ adds 1e-6 to the norm; the pinned formula does not
-        gradients = [p.grad for p in self._params.values()]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        torch._foreach_mul_(gradients, torch.clamp(max_norm / norm, max=1.0))
+        torch_optimizers.clip(self._spec.training, list(self._params.values()))
 
     def wait(self, value: Any) -> None:
         if self._spec.device == "cuda":
@@ -191,7 +202,8 @@ class Program(base.Program):
 
     def gradients(self, batch: Any) -> Gradients:
         buffers = self._buffers
-        loss, output = self._backward(*batch)
+        with self._arithmetic:
+            loss, output = self._backward(*batch)
         self._buffers = buffers
         gradients = {n: self.fetch(viewed(n, p.grad)) for n, p in self._params.items()}
         return Gradients(self.fetch(loss), self.fetch(output), gradients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from adapters import base
 from adapters.base import Body, Setting
+from adapters.torch_noise import MonteCarlo
 from adapters.torch_ops import TorchOps
 
 Tensors = dict[str, torch.Tensor]
@@ -18,7 +20,8 @@ Tensors = dict[str, torch.Tensor]
 class Function(base.Function):
     def __init__(self, body: Body, setting: Setting) -> None:
         self._like: Any = {"dtype": getattr(torch, setting.dtype), "device": setting.device}
-        ops = setting.noisy(TorchOps(**self._like))
+        ops = TorchOps(**self._like)
+        self._arithmetic = MonteCarlo(setting.noise) if setting.noise else nullcontext()
         self._run = self.compiled(lambda inputs: dict(body(ops, inputs)))
 
     def compiled(self, function: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
@@ -26,8 +29,9 @@ class Function(base.Function):
         return function
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with torch.no_grad():
-            outputs = self._run(self._put(inputs))
+        tensors = self._put(inputs)
+        with self._arithmetic, torch.no_grad():
+            outputs = self._run(tensors)
         return {name: _fetch(value) for name, value in outputs.items()}
 
     def pullback(
@@ -39,12 +43,13 @@ class Function(base.Function):
         tensors, seeds = self._put(inputs), self._put(cotangents)
         for name in by:
             tensors[name].requires_grad_()
-        outputs = self._run(tensors)
-        dependent = [name for name in seeds if outputs[name].requires_grad]
-        if dependent:
-            torch.autograd.backward(
-                [outputs[name] for name in dependent], [seeds[name] for name in dependent]
-            )
+        with self._arithmetic:
+            outputs = self._run(tensors)
+            dependent = [name for name in seeds if outputs[name].requires_grad]
+            if dependent:
+                torch.autograd.backward(
+                    [outputs[name] for name in dependent], [seeds[name] for name in dependent]
+                )
         gradients = {name: tensors[name].grad for name in by}
         return {
             name: _fetch(torch.zeros_like(tensors[name]) if g is None else g)

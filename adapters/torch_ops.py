@@ -8,10 +8,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from adapters import resizing
 from adapters.ops import Array, Ops
+from adapters.torch_forms import TorchForms
 
 
-class TorchOps(Ops):
+class TorchOps(TorchForms, Ops):
     """Shapes are those of the vocabulary (NHWC, HWIO, (in, out)). Weights lie in memory in the
     order that PyTorch's kernels want (`stored`), so every transposition here is a view."""
 
@@ -36,17 +38,82 @@ class TorchOps(Ops):
     def broadcast_to(self, x: Array, shape: Sequence[int]) -> Array:
         return x.expand(tuple(shape))
 
+    def pad(self, x: Array, widths: Sequence[Sequence[int]]) -> Array:
+        return F.pad(x, [width for pair in reversed(widths) for width in pair])  # last axis first
+
+    def take(self, x: Array, indices: Array, *, axis: int) -> Array:
+        # an index out of range raises in PyTorch, and one below 0 counts from the end
+        rows = x.index_select(axis, indices.clamp(0, x.shape[axis] - 1).reshape(-1))
+        return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+    def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
+        return F.embedding(ids, table, padding_idx=padding_index)
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        return torch.where(condition, a, b)
+
     def add(self, a: Array, b: Array) -> Array:
         return a + b
 
     def multiply(self, a: Array, b: Array) -> Array:
         return a * b
 
+    def subtract(self, a: Array, b: Array) -> Array:
+        return a - b
+
+    def divide(self, a: Array, b: Array) -> Array:
+        return a / b
+
+    def floor_divide(self, a: Array, b: Array) -> Array:
+        return a // b
+
+    def greater(self, a: Array, b: Array) -> Array:
+        return a > b
+
+    def maximum(self, a: Array, b: Array) -> Array:
+        return torch.maximum(a, b)
+
+    def clip(self, x: Array, low: float, high: float) -> Array:
+        return x.clamp(low, high)
+
+    def absolute(self, x: Array) -> Array:
+        return x.abs()
+
+    def exp(self, x: Array) -> Array:
+        return x.exp()
+
+    def log(self, x: Array) -> Array:
+        return x.log()
+
+    def sqrt(self, x: Array) -> Array:
+        return x.sqrt()
+
+    def tanh(self, x: Array) -> Array:
+        return x.tanh()
+
+    def sigmoid(self, x: Array) -> Array:
+        return x.sigmoid()
+
+    def silu(self, x: Array) -> Array:
+        return F.silu(x)
+
+    def softplus(self, x: Array) -> Array:
+        return -F.logsigmoid(-x)  # F.softplus has a threshold
+
     def relu(self, x: Array) -> Array:
         return F.relu(x)
 
+    def leaky_relu(self, x: Array, *, slope: float) -> Array:
+        return F.leaky_relu(x, slope)
+
     def gelu(self, x: Array) -> Array:
         return F.gelu(x)
+
+    def gelu_tanh(self, x: Array) -> Array:
+        return F.gelu(x, approximate="tanh")
+
+    def to_int8(self, x: Array) -> Array:
+        return x.clamp(-128, 127).to(torch.int8)
 
     def matmul(self, a: Array, b: Array) -> Array:
         return a @ b
@@ -55,23 +122,128 @@ class TorchOps(Ops):
         return F.linear(x, w.t(), b)
 
     def conv2d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> Array:
-        y = F.conv2d(_nchw(x), w.permute(3, 2, 0, 1), b, stride=stride, padding=padding)
+        y = F.conv2d(_nchw(x), w.permute(3, 2, 0, 1), b, stride, padding, dilation, groups)
         return _nhwc(y)
 
-    def attention(self, q: Array, k: Array, v: Array) -> Array:
+    def conv_transpose2d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        w = w.permute(2, 3, 0, 1)  # (C, O, h, w)
+        return _nhwc(F.conv_transpose2d(_nchw(x), w, b, stride, padding, output_padding))
+
+    def conv3d(
+        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+    ) -> Array:
+        y = F.conv3d(x.movedim(-1, 1), w.permute(4, 3, 0, 1, 2), b, stride, padding)
+        return y.movedim(1, -1)
+
+    def attention(
+        self, q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: bool = False
+    ) -> Array:
+        if causal and mask is not None:  # PyTorch takes one of them
+            mask, causal = mask & mask.new_ones(q.shape[1], k.shape[1]).tril(), False
+        if mask is not None:
+            mask = torch.atleast_2d(mask)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (N, heads, S, D)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        return y.transpose(1, 2)
+
+    def lstm(
+        self, x: Array, h: Array, c: Array, w: Array, u: Array, b: Array
+    ) -> tuple[Array, Array, Array]:
+        weights = [w.t(), u.t(), b, torch.zeros_like(b)]  # it has two biases
+        y, h, c = torch.lstm(x, (h[None], c[None]), weights, *_ONE_LAYER)
+        return y, h[0], c[0]
+
+    def gru(
+        self, x: Array, h: Array, w: Array, u: Array, b: Array, b_recurrent: Array
+    ) -> tuple[Array, Array]:
+        y, h = torch.gru(x, h[None], [w.t(), u.t(), b, b_recurrent], *_ONE_LAYER)
+        return y, h[0]
+
+    def sum(self, x: Array, *, axis: int | Sequence[int]) -> Array:
+        return x.sum(dim=_axes(axis))
 
     def mean(self, x: Array, *, axis: int | Sequence[int]) -> Array:
-        return x.mean(dim=axis if isinstance(axis, int) else tuple(axis))
+        return x.mean(dim=_axes(axis))
+
+    def variance(self, x: Array, *, axis: int | Sequence[int], correction: int = 0) -> Array:
+        return x.var(dim=_axes(axis), correction=correction)
+
+    def max(self, x: Array, *, axis: int) -> Array:
+        return x.amax(dim=axis)  # x.max would give one of those that tie the whole gradient
+
+    def argmax(self, x: Array, *, axis: int) -> Array:
+        return x.argmax(dim=axis)
+
+    def median(self, x: Array) -> Array:
+        # x.median along an axis gives one of those that tie the whole gradient, amax its share
+        middle = x.detach().median(dim=-1, keepdim=True).values
+        return torch.where((x == middle) | x.isnan(), x, -torch.inf).amax(dim=-1)
+
+    def norm(self, x: Array, *, axis: int) -> Array:
+        return torch.linalg.vector_norm(x, dim=axis)
 
     def softmax(self, x: Array) -> Array:
         return F.softmax(x, dim=-1)
 
     def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
         return _nhwc(F.max_pool2d(_nchw(x), window, stride))
+
+    def avg_pool2d(
+        self, x: Array, *, window: int, stride: int, padding: int = 0, include_padding: bool = True
+    ) -> Array:
+        y = F.avg_pool2d(_nchw(x), window, stride, padding, count_include_pad=include_padding)
+        return _nhwc(y)
+
+    def resize(
+        self, x: Array, size: Sequence[int], *, method: str, antialias: bool = False
+    ) -> Array:
+        new, old = tuple(size), x.shape[1:3]
+        if method == "nearest":
+            # "nearest-exact" computes the positions in float32 and misses some: 6 to 37, say
+            return x.index_select(1, _nearest(old[0], new[0], x)).index_select(
+                2, _nearest(old[1], new[1], x)
+            )
+        stretched = antialias and any(n < o for n, o in zip(new, old, strict=True))
+        grows = all(n >= o for n, o in zip(new, old, strict=True))
+        if method == "bilinear" and not stretched:
+            return _nhwc(F.interpolate(_nchw(x), new, mode="bilinear"))
+        # Without antialias, bicubic has another coefficient and another border in PyTorch; with it
+        # it has the vocabulary's, but no kernel for the short types.
+        if (antialias or grows) and x.dtype in (torch.float32, torch.float64):
+            return _nhwc(F.interpolate(_nchw(x), new, mode=method, antialias=True))
+        rows, columns = (
+            self.constant(resizing.matrix(o, n, method=method, antialias=antialias))
+            for o, n in zip(old, new, strict=True)
+        )
+        return torch.einsum("ph,nhwc,qw->npqc", rows, x, columns)
+
+    def rms_norm(self, x: Array, scale: Array, *, epsilon: float) -> Array:
+        return F.rms_norm(x, x.shape[-1:], scale, epsilon)
+
+    def group_norm(
+        self, x: Array, scale: Array, offset: Array, *, groups: int, epsilon: float
+    ) -> Array:
+        # F.group_norm is this, behind a check that refuses groups of one value
+        return torch.group_norm(x.movedim(-1, 1), groups, scale, offset, epsilon).movedim(1, -1)
 
     def layer_norm(self, x: Array, scale: Array, offset: Array, *, epsilon: float) -> Array:
         return F.layer_norm(x, x.shape[-1:], scale, offset, epsilon)
@@ -95,8 +267,59 @@ class TorchOps(Ops):
         )
         return y.movedim(1, -1), mean, var
 
-    def cross_entropy(self, logits: Array, labels: Array) -> Array:
-        return F.cross_entropy(logits, labels)
+    def cross_entropy(
+        self,
+        logits: Array,
+        labels: Array,
+        *,
+        weights: Array | None = None,
+        smoothing: float = 0.0,
+        ignore: int | None = None,
+    ) -> Array:
+        none = -100 if ignore is None else ignore  # F's own default; no label is negative
+        return F.cross_entropy(
+            logits, labels, weights, ignore_index=none, label_smoothing=smoothing
+        )
+
+    def bce_with_logits(self, logits: Array, targets: Array) -> Array:
+        return F.binary_cross_entropy_with_logits(logits, targets)
+
+    def mse(self, x: Array, target: Array) -> Array:
+        return F.mse_loss(x, target)
+
+    def smooth_l1(self, x: Array, target: Array, *, beta: float) -> Array:
+        return F.smooth_l1_loss(x, target, beta=beta)
+
+    def dropout(self, x: Array, *, rate: float, seed: int) -> Array:
+        # of a tensor that nothing is differentiated by: the operation has no gradient
+        kept = _draw(torch.empty(x.shape, device=x.device), seed) >= rate
+        return torch.where(kept, x / (1 - rate), 0.0)
+
+
+#: has_biases, num_layers, dropout, train, bidirectional, batch_first
+_ONE_LAYER = (True, 1, 0.0, False, False, True)
+
+
+@torch.library.custom_op("assay::draw", mutates_args=())
+def _draw(like: torch.Tensor, seed: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), float32. An operation of its own, because TorchDynamo cannot trace
+    a generator; F.dropout would draw from the global one, whose state no seed of ours is."""
+    generator = torch.Generator(like.device).manual_seed(seed)
+    return torch.rand(like.shape, generator=generator, device=like.device, dtype=torch.float32)
+
+
+@_draw.register_fake
+def _(like: torch.Tensor, seed: int) -> torch.Tensor:
+    return torch.empty(like.shape, device=like.device, dtype=torch.float32)
+
+
+def _axes(axis: int | Sequence[int]) -> int | tuple[int, ...]:
+    return axis if isinstance(axis, int) else tuple(axis)
+
+
+def _nearest(old: int, new: int, like: torch.Tensor) -> torch.Tensor:
+    """The input of every output pixel: floor((i + 1/2) old / new), in integers."""
+    return (2 * torch.arange(new, device=like.device) + 1) * old // (2 * new)
 
 
 def _nchw(x: Array) -> Array:

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 
 from adapters.registry import Registry
-from harness.lanes import Lanes
 from harness.pool import Pool, Settings
+from harness.referee import Referee
 from results.records import Case
 
 CASES = ("infer/mlp/torch_eager/64", "train/vit/torch_eager/8", "train/vit/jax_jit/8",
@@ -35,7 +35,7 @@ def main() -> None:
             settings = Settings(
                 Registry.load(), sys.executable, Path(folder), options.threads, 300, 2**34
             )
-            lanes = Lanes(Pool(settings))
+            lanes = Referee(Pool(settings)).lanes
             found = [lanes.memory(case, number).values for number in range(options.repeats)]
             lanes.stop()
         for metric in METRICS:

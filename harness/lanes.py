@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +21,28 @@ from adapters.base import Noise
 from harness import clock, gpu, proof
 from harness.client import Client, WorkerFailure
 from harness.environment import physical_cores
+from harness.examiner import Answers, Examiner
+from harness.memo import digest
 from harness.pool import Pool, Role
 from harness.protocol import load_tensors
 from results.records import Case
 
-STEPS = (1, 10)  # after which updates and buffers are judged
+#: After which steps updates and buffers are judged.
+STEPS = {"tiny": (1, 10, 100)}
+FEWER_STEPS = (1, 10)  # of models that are measured
 
 Tensors = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A program to run: for a purpose of `harness.pool` (judge, remember or fill), in the
-    how-manieth of several processes."""
+    """Something to run for a purpose, in the how-manieth of several processes.
+
+    judge       the tensors of a program        remember    a program's memory
+    reference   the same, for another case      fill        compiles a program into a cache
+    exercise    the results of exercises        floors      how exact they can be
+    repeat      a program, again and again
+    """
 
     purpose: str
     case: Case
@@ -40,11 +51,12 @@ class Task:
     @property
     def lane(self) -> tuple[str, str]:
         """Tasks of one lane run one after the other: a worker holds one program at a time."""
-        return self.purpose, self.case.adapter
+        return self.role.purpose, self.case.adapter
 
     @property
     def role(self) -> Role:
-        return Role(self.case.adapter, self.purpose, threads=self.case.threads)
+        purpose = self.purpose if self.purpose in ("remember", "fill") else "judge"
+        return Role(self.case.adapter, purpose, threads=self.case.threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +79,11 @@ class Answer:
 class Lanes:
     """Runs tasks and keeps their results. Safe to use from several threads."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, examiner: Examiner) -> None:
         self._pool = pool
+        self._examiner = examiner
         self._answers: dict[Task, Answer] = {}
-        self._locks: dict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
         self._executor = ThreadPoolExecutor(physical_cores(), thread_name_prefix="lane")
         self._running: dict[str, list[Future[None]]] = defaultdict(list)  # by purpose
         self._stopped = False
@@ -83,9 +96,25 @@ class Lanes:
         for (purpose, _), lane in lanes.items():
             self._running[purpose].append(self._executor.submit(self._run_all, lane))
 
+    def reference(self, case: Case) -> Tensors:
+        """The tensors of `case`, of this run or of an earlier one. Raises WorkerFailure."""
+        return self._result(Task("reference", case))
+
+    def answers(self, case: Case) -> Answers:
+        """The results of exercises. Raises WorkerFailure."""
+        return self._result(Task("exercise", case))
+
+    def floors(self, case: Case) -> Mapping[str, float]:
+        """The noise floors of exercises, measured with the case's adapter. Raises WorkerFailure."""
+        return self._result(Task("floors", case))
+
     def tensors(self, case: Case) -> Tensors:
         """The tensors of `case`. Raises WorkerFailure."""
         return self._result(Task("judge", case))
+
+    def repetitions(self, case: Case) -> tuple[Tensors, Mapping[str, Tensors]]:
+        """The tensors of `case`, and of it run again (`harness.repetition`)."""
+        return self._result(Task("repeat", case))
 
     def memory(self, case: Case, number: int) -> Memory:
         """What `case` took in the how-manieth of several processes. Raises WorkerFailure."""
@@ -98,14 +127,19 @@ class Lanes:
 
     def seconds(self, case: Case) -> float:
         """How long judging `case` ran here; 0 if it did not."""
-        answer = self._answers.get(Task("judge", case))
-        return answer.seconds if answer else 0.0
+        tasks = (Task("judge", case), Task("exercise", case), Task("repeat", case))
+        return sum(self._answers[task].seconds for task in tasks if task in self._answers)
 
-    def disturbed(self, case: Case, noise: Noise) -> Tensors:
-        """The tensors of one run of `case` with noise. Raises WorkerFailure."""
+    def disturbed(self, case: Case, noises: Sequence[Noise]) -> list[Tensors]:
+        """The tensors of `case` with each of several noises. Raises WorkerFailure."""
         task = Task("judge", case)
         with self._locks[task.lane]:
-            return _judged(self._pool, task, noise)
+            return [_judged(self._pool, task, noise) for noise in noises]
+
+    def disturbs_storage(self, adapter: str) -> bool:
+        """Whether the adapter's noise includes the rounding of stored parameters."""
+        with self.worker(adapter) as client:
+            return client.hello["disturbs_storage"]
 
     @contextmanager
     def worker(self, adapter: str) -> Iterator[Client]:
@@ -146,6 +180,10 @@ class Lanes:
             "judge": _judged,
             "remember": _remembered,
             "fill": self._filled,
+            "reference": self._referenced,
+            "exercise": self._exercised,
+            "floors": self._floored,
+            "repeat": self._repeated,
         }
         try:
             result = work[task.purpose](self._pool, task)
@@ -154,7 +192,34 @@ class Lanes:
         except OSError as error:  # a temporary file that cannot be written, say
             where = f": {error.filename}" if error.filename else ""
             result = WorkerFailure("failed", f"{error.strerror or error}{where}")
+        except Exception as error:  # or the lane would end without a word
+            told = traceback.format_exception_only(error)[-1].strip()
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(at.filename).name}:{at.lineno}"
+            result = WorkerFailure("failed", f"in Assay itself, {place}: {told}")
         return Answer(result, clock.now() - start)
+
+    def _referenced(self, pool: Pool, task: Task) -> Tensors:
+        run = Task("judge", task.case)
+        if run in self._answers or task.case.adapter in pool.settings.pythons:
+            return self._result(run)
+        question = {
+            "case": dataclasses.asdict(task.case),
+            "inputs": digest(pool.inputs(task.case)),
+            "steps": steps(task.case),
+        }
+        return pool.settings.memo.get(question, lambda: self._result(run))
+
+    def _exercised(self, pool: Pool, task: Task) -> Answers:
+        return self._examiner.answers(task.case, pool.client(task.role))
+
+    def _floored(self, pool: Pool, task: Task) -> Mapping[str, float]:
+        return self._examiner.floors(task.case, lambda: pool.client(task.role))
+
+    def _repeated(self, pool: Pool, task: Task) -> tuple[Tensors, Mapping[str, Tensors]]:
+        from harness import repetition  # which needs `agree`
+
+        return repetition.variants(pool, task.case, pool.client(task.role))
 
     def _filled(self, pool: Pool, task: Task) -> bool:
         with self.worker(task.case.adapter) as judging:
@@ -172,7 +237,7 @@ def _remembered(pool: Pool, task: Task) -> Memory:
     client = pool.client(role, fresh=True)
     spec, inputs = pool.spec(case, role), str(pool.inputs(case))
     found = client.request("remember", timeout=deadline - clock.now(), spec=spec, inputs=inputs)
-    tensors = agree(pool, client, deadline=deadline)
+    tensors = agree(pool, client, case, deadline=deadline)
     facts = client.request("facts", timeout=max(0.001, deadline - clock.now()))
     facts = {**facts, **client.identity}
     on_device = gpu.process_bytes(client.pid) if case.device == "cuda" else None
@@ -187,18 +252,23 @@ def _judged(pool: Pool, task: Task, noise: Noise | None = None) -> Tensors:
     deadline = clock.now() + pool.settings.case_timeout
     left = deadline - clock.now()
     client, _ = pool.build(task.case, task.role, timeout=left, noise=noise)
-    tensors = agree(pool, client, deadline=deadline)
+    tensors = agree(pool, client, task.case, deadline=deadline)
     if noise is None:
         facts = client.request("facts", timeout=max(0.001, deadline - clock.now()))
         proof.require(task.case, facts, threads=pool.threads(task.role))
     return tensors
 
 
-def agree(pool: Pool, client: Client, *, deadline: float) -> Tensors:
+def steps(case: Case) -> Sequence[int]:
+    """After which steps a case's updates and buffers are judged."""
+    return STEPS.get(case.size, FEWER_STEPS)
+
+
+def agree(pool: Pool, client: Client, case: Case, *, deadline: float) -> Tensors:
     """The tensors of the program that a worker has built. `deadline` is a reading of the clock."""
     out = pool.scratch_file("tensors.npz")
     left = max(0.001, deadline - clock.now())
-    client.request("agree", timeout=left, steps=list(STEPS), out=str(out))
+    client.request("agree", timeout=left, steps=list(steps(case)), out=str(out))
     tensors = load_tensors(out)
     out.unlink()
     return tensors

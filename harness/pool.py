@@ -25,15 +25,18 @@ from harness.client import (
     cache_environment,
     thread_environment,
 )
+from harness.memo import Memo
 from harness.protocol import save_tensors
 from results.records import Case
 
 SEED = 0  # of every model's initial parameters
 
 #: malloc by what a worker is for. Programs that judge never share a process with programs that
-#: are timed; `cold` and `warm` workers make one first call, `fill` makes one for the cache's sake.
+#: are timed; `repeat` runs again what a `judge` ran; `cold` and `warm` workers make one first call,
+#: `fill` makes one for the cache's sake.
 MALLOC = {
     "judge": PINNED_MALLOC,
+    "repeat": PINNED_MALLOC,
     "time": PINNED_MALLOC,
     "cold": PINNED_MALLOC,
     "fill": PINNED_MALLOC,
@@ -74,6 +77,7 @@ class Settings:
     pythons: Mapping[str, str] = field(default_factory=dict)
     allocator: str = "pinned"  # of timed processes: pinned | default
     fresh: bool = False  # a timed case always gets new processes
+    memo: Memo = field(default_factory=lambda: Memo(None, {}))  # of what references took to compute
 
 
 class Pool:
@@ -83,7 +87,7 @@ class Pool:
         self.settings = settings
         self._clients: dict[Role, Client] = {}  # the least recently used first
         self._unavailable: dict[str, WorkerFailure] = {}
-        self._inputs: dict[tuple[str, str, int, int], Path] = {}
+        self._inputs: dict[tuple[str, str, int, int, int], Path] = {}
         self._writing = threading.Lock()
         self._numbers = itertools.count()
 
@@ -124,23 +128,24 @@ class Pool:
         """The processes of all live workers."""
         return [client.pid for client in list(self._clients.values())]
 
-    def inputs(self, case: Case) -> Path:
+    def inputs(self, case: Case, *, seed: int = SEED) -> Path:
         """A file with initial parameters, buffers and one batch: the same bytes for every
-        adapter."""
-        key = (case.model, case.size, case.batch, case.length)
+        adapter. Another seed has other parameters and other examples."""
+        key = (case.model, case.size, case.batch, case.length, seed)
         with self._writing:
             return self._inputs.get(key) or self._write_inputs(key)
 
-    def _write_inputs(self, key: tuple[str, str, int, int]) -> Path:
-        model, size, batch, length = key
+    def _write_inputs(self, key: tuple[str, str, int, int, int]) -> Path:
+        model, size, batch, length, seed = key
         network = models.get(model)
         config = network.config(size, length)
-        params, buffers = network.initial(config, np.random.default_rng(SEED))
+        params, buffers = network.initial(config, np.random.default_rng(seed))
         tensors = {f"parameter:{name}": value for name, value in params.items()}
         tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
-        example = network.example(config, _usual_batch(model, size, batch))
-        tensors |= {f"batch:{name}": tiled(value, batch) for name, value in example.items()}
-        path = self.scratch_file(f"inputs-{model}-{size}-b{batch}-s{length}.npz")
+        usual = _usual_batch(model, size, batch)
+        examples = network.example(config, (seed + 1) * usual)
+        tensors |= {f"batch:{n}": tiled(v[-usual:], batch) for n, v in examples.items()}
+        path = self.scratch_file(f"inputs-{model}-{size}-b{batch}-s{length}-{seed}.npz")
         save_tensors(path, tensors)
         self._inputs[key] = path
         return path
@@ -154,7 +159,9 @@ class Pool:
         everywhere, and a busy machine cannot make it wait for itself."""
         return 1 if role.purpose == "judge" else role.threads or self.settings.threads
 
-    def spec(self, case: Case, role: Role, noise: Noise | None = None) -> dict[str, Any]:
+    def spec(
+        self, case: Case, role: Role, noise: Noise | None = None, *, fault: str = ""
+    ) -> dict[str, Any]:
         """What a worker has to build for `case`, as JSON-ready data."""
         spec = Spec(
             model=case.model,
@@ -166,6 +173,7 @@ class Pool:
             threads=self.threads(role),
             noise=noise,
             length=case.length,
+            fault=fault,
         )
         return dataclasses.asdict(spec)
 
@@ -193,7 +201,7 @@ class Pool:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),
         }
-        if role.purpose in ("judge", "remember"):
+        if role.purpose in ("judge", "repeat", "remember"):
             # spares Inductor a trial compilation of 6 s that every new cache directory costs
             environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
         return Client(

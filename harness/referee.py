@@ -4,7 +4,7 @@ disturbed runs for the noise floor, and NumPy's own reference."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,15 +14,23 @@ from adapters.base import Noise
 from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.registry import ORACLE
+from harness import localiser
 from harness.client import WorkerFailure
+from harness.examiner import Answers, Examiner
 from harness.lanes import Lanes, Task, Tensors
+from harness.memo import Memo, digest
 from harness.pool import Pool, usual_batch
 from harness.protocol import load_tensors
-from numerics import floor, judge, reference
-from numerics.judge import Judgement
+from numerics import determinism, deviations, floor, judge, reference
+from numerics.deviations import Deviation
+from numerics.judge import Judgement, Reference
 from numerics.oracle import Consensus, consensus
 from results.records import Case
 
+#: Suites whose cases run a program that is judged -> the task that does it. Those of other suites
+#: are judged in the process in which they are measured.
+JUDGED = {"conformance": "judge", "traps": "judge", "determinism": "repeat"}
+DRAWN = ("properties",)  # suites of which nothing is known before they run
 NUMPY = "numpy"  # the oracle's member that needs no framework
 
 
@@ -31,8 +39,10 @@ class Referee:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self.lanes = Lanes(pool)
+        self.examiner = Examiner(pool, pool.settings.memo)
+        self.lanes = Lanes(pool, self.examiner)
         self._oracles: dict[tuple[str, ...], Oracle] = {}
+        self.deviations: Sequence[Deviation] = ()
         self.announce: Callable[[str], None] = lambda phase: None
 
     def oracle(self, case: Case) -> Oracle:
@@ -45,13 +55,60 @@ class Referee:
 
     def ahead(self, cases: Iterable[Case]) -> None:
         """Starts to run, in the background, what judging `cases` will need."""
-        programs = []
+        tasks = []
         for case in cases:
-            if case.suite == "conformance":
-                programs.append(case)
-            usual = self.judged_as(case)
-            programs += [member_case(usual, adapter) for adapter in self.members()]
-        self.lanes.ahead(Task("judge", case) for case in programs)
+            if self.examiner.knows(case):
+                tasks.append(Task("exercise", case))
+                tasks += [Task("floors", floors_case(case, a)) for a in self.members()[:1]]
+            elif case.suite not in DRAWN:
+                if case.suite in JUDGED:
+                    tasks.append(Task(JUDGED[case.suite], case))
+                usual = self.judged_as(case)
+                tasks += [Task("reference", member_case(usual, a)) for a in self.members()]
+        self.lanes.ahead(tasks)
+
+    def examine(self, case: Case) -> tuple[list[Judgement], Answers]:
+        """Judgements of a case's exercises, and what they are about. Raises WorkerFailure."""
+        answers = self.lanes.answers(case)
+        return self.examiner.judge(case, answers, self._exercise_floors(case)), answers
+
+    def repeat(self, case: Case) -> dict[str, Judgement]:
+        """Judgements by variant on running `case` again. Raises WorkerFailure."""
+        first, found = self.lanes.repetitions(case)
+        floors = self.oracle(case).floors
+        return {name: determinism.row(name, again, first, floors) for name, again in found.items()}
+
+    def explained(self, case: Case, rows: list[Judgement]) -> tuple[list[Judgement], list[str]]:
+        """The rows of a case with known deviations named, and what is stale."""
+        if not self.deviations:
+            return rows, []
+        with self.lanes.worker(case.adapter) as client:
+            versions = client.hello["versions"]
+        known = [entry for entry in self.deviations if entry.affects(case, versions)]
+        return deviations.explain(rows, known)
+
+    def localise(self, case: Case) -> str:
+        """Which operation of a divergent model is the first wrong one, or why that is not known."""
+        members = [name for name in self.members() if name != case.adapter]
+        usual = self.judged_as(case)
+        for adapter in members:
+            try:
+                with self.lanes.worker(case.adapter) as client, self.lanes.worker(adapter) as other:
+                    return localiser.localise(self._pool, usual, client, lambda: other)
+            except WorkerFailure as failure:
+                reason = failure.reason
+        return f"not known: {reason}" if members else "not known: there is no other framework"
+
+    def _exercise_floors(self, case: Case) -> Mapping[str, float]:
+        """By the first member of the oracle that is installed; nothing but unit roundoffs without
+        any."""
+        for adapter in self.members():
+            try:
+                return self.lanes.floors(floors_case(case, adapter))
+            except WorkerFailure as failure:
+                if failure.status != "unsupported":
+                    raise
+        return {}
 
     def judged_as(self, case: Case) -> Case:
         """The case whose reference `case` has: see `harness.pool.usual_batch`."""
@@ -69,7 +126,8 @@ class Referee:
             found = oracle.consensus()
             if found.reference is None:
                 return [], found.problem
-            return judge.precision(tensors, found.reference, case.precision), ""
+            rows = judge.precision(tensors, found.reference, case.precision)
+            return self._coarser(oracle, found.reference, tensors, rows), ""
         rows = judge.against_numpy(
             tensors, oracle.numpy, oracle.params, oracle.recipe, oracle.floors
         )
@@ -80,12 +138,28 @@ class Referee:
             return rows, found.problem
         return judge.identity(tensors, found.reference) + rows, ""
 
+    @staticmethod
+    def _coarser(
+        oracle: Oracle, found: Reference, tensors: Tensors, rows: list[Judgement]
+    ) -> list[Judgement]:
+        """`rows`, where divergent ones say so if they are as exact as a coarser precision is."""
+        if not any(row.verdict == "divergent" for row in rows):
+            return rows
+        floors = {name: oracle.floors_of(name) for name in judge.COARSER}
+        return judge.silent_precision(tensors, found, floors, rows)
+
 
 def member_case(case: Case, adapter: str) -> Case:
     """What a member of the oracle runs to judge `case`."""
     return dataclasses.replace(
         case, suite="conformance", adapter=adapter, device="cpu", precision="fp64", threads=0
     )
+
+
+def floors_case(case: Case, adapter: str) -> Case:
+    """The case whose disturbed runs give the floors of an exercise's case, the same for every
+    adapter and for fp64 and fp32."""
+    return dataclasses.replace(case, adapter=adapter, device="cpu", threads=0)
 
 
 def as_usual(tensors: Tensors, batch: int, usual: int) -> Tensors:
@@ -106,8 +180,10 @@ class Oracle:
 
     def __init__(self, pool: Pool, case: Case, referee: Referee) -> None:
         self._referee = referee
+        self._pool = pool
         self._case = case
-        inputs = load_tensors(pool.inputs(case))
+        self._inputs = pool.inputs(case)
+        inputs = load_tensors(self._inputs)
         parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "batch": {}}
         for name, value in inputs.items():
             part, _, tensor = name.partition(":")
@@ -126,7 +202,7 @@ class Oracle:
         for adapter in self._referee.members():
             self._referee.announce(f"reference: {adapter}")
             try:
-                found[adapter] = self._referee.lanes.tensors(member_case(self._case, adapter))
+                found[adapter] = self._referee.lanes.reference(member_case(self._case, adapter))
             except WorkerFailure as failure:
                 if failure.status != "unsupported":  # not installed: nobody expects it
                     self.absent[adapter] = str(failure)
@@ -134,22 +210,46 @@ class Oracle:
 
     @cached_property
     def floors(self) -> dict[str, float]:
-        """Relative noise floors at 24 bits, measured with the first member that there is."""
-        for adapter, clean in self.members.items():
-            self._referee.announce(f"noise floor: {adapter}")
-            noisy = [self._disturbed(adapter, seed) for seed in range(floor.RUNS)]
-            return floor.measure(clean, noisy, self.params)
-        return {}
+        """Relative noise floors of float32."""
+        return self.floors_of("fp32")
 
-    def _disturbed(self, member: str, seed: int) -> Tensors:
-        case, noise = self._case, Noise(floor.BITS, seed)
-        if member == NUMPY:
-            ops = NoisyOps(NumpyOps(), noise)
-            x = self._batch["x"]
-            return reference.forward_pass(
-                case.model, case.size, self.params, self._buffers, x, ops=ops, length=case.length
+    def floors_of(self, precision: str) -> dict[str, float]:
+        """Relative noise floors of a precision, measured with the first member that there is."""
+        members = [name for name in self.members if name != NUMPY] or list(self.members)
+        if not members:
+            return {}
+        adapter = members[0]
+        self._referee.announce(f"noise floor of {precision}: {adapter}")
+        question = {
+            "floors": dataclasses.asdict(member_case(self._case, adapter)),
+            "precision": precision,
+            "inputs": digest(self._inputs),
+        }
+        made = self._memo(adapter).get(question, lambda: self._floors(adapter, precision))
+        return {name: float(value) for name, value in made.items()}
+
+    def _memo(self, adapter: str) -> Memo:
+        settings = self._pool.settings
+        return Memo(None, {}) if adapter in settings.pythons else settings.memo
+
+    def _floors(self, adapter: str, precision: str) -> Tensors:
+        noisy = self._disturbed(adapter, floor.noises(precision))
+        stored = adapter != NUMPY and self._referee.lanes.disturbs_storage(adapter)
+        params = None if stored else self.params
+        found = floor.measure(self.members[adapter], noisy, params)
+        return {name: np.asarray(value) for name, value in found.items()}
+
+    def _disturbed(self, member: str, noises: Sequence[Noise]) -> list[Tensors]:
+        case = self._case
+        if member != NUMPY:
+            return self._referee.lanes.disturbed(member_case(case, member), noises)
+        return [
+            reference.forward_pass(
+                case.model, case.size, self.params, self._buffers, self._batch["x"],
+                ops=NoisyOps(NumpyOps(), noise), length=case.length,
             )
-        return self._referee.lanes.disturbed(member_case(case, member), noise)
+            for noise in noises
+        ]  # fmt: skip
 
     @cached_property
     def numpy(self) -> reference.NumpyReference:
@@ -162,6 +262,7 @@ class Oracle:
             self._buffers,
             self._batch,
             length=case.length,
+            recipe=self.recipe,
         )
 
     @cached_property

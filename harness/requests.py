@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from adapters import ops
-from adapters.base import Noise, Spec
-from harness import clock, memory, process, timing
+from adapters import faults, ops
+from adapters.base import Adapter, Noise, Setting, Spec, Unsupported
+from adapters.exercise import Call
+from harness import clock, exercising, memory, process, timing
+from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, save_tensors
 
 STEADY_MEMORY_STEPS = 5
@@ -55,6 +57,7 @@ class Requests:
             "python": sys.version.split()[0],
             "executable": sys.executable,
             "compile_cache": self.adapter.compile_cache,
+            "disturbs_storage": self.adapter.disturbs_storage,
             "import_time": self._import_time,
         }
 
@@ -62,6 +65,63 @@ class Requests:
         """What the adapter lacks of the vocabulary."""
         implementation = self.adapter.ops
         return {"missing": ops.missing(implementation), "misshapen": ops.misshapen(implementation)}
+
+    def exercise(
+        self,
+        *,
+        setting: dict[str, Any],
+        calls: dict[str, Any],
+        by: dict[str, list[str]],
+        noises: list[dict[str, Any] | None],
+        inputs: str,
+        out: str,
+    ) -> dict[str, Any]:
+        """Runs calls (`harness.exercising.run`), once for each of `noises`, whose number comes
+        before the names of the results in `out`."""
+        tensors: dict[str, np.ndarray] = {}
+        failed: dict[str, dict[str, str]] = {}
+        for number, noise in enumerate(noises):
+            found, without = exercising.run(
+                self.adapter,
+                {key: Call(**call) for key, call in calls.items()},
+                by,
+                Setting(**setting, noise=Noise(**noise) if noise else None),
+                load_tensors(Path(inputs)),
+                explain=lambda error: explained(error, self.adapter),
+            )
+            tensors |= {f"{number}:{name}": value for name, value in found.items()}
+            failed |= without
+        save_tensors(Path(out), tensors)
+        return {"failed": failed}
+
+    def in_turn(
+        self, *, setting: dict[str, Any], calls: dict[str, Any], inputs: str, out: str
+    ) -> dict[str, Any]:
+        """Runs one function on the inputs of several calls (`harness.exercising.run_in_turn`)."""
+        found, counts = exercising.run_in_turn(
+            self.adapter,
+            {key: Call(**call) for key, call in calls.items()},
+            Setting(**setting),
+            load_tensors(Path(inputs)),
+        )
+        save_tensors(Path(out), found)
+        return {"counts": counts}
+
+    def default(self, *, trap: int, inputs: str, out: str) -> dict[str, Any]:
+        """The framework's own default in a trap (`Adapter.default`): its result in `out`, and what
+        was `told` of it. Or the `problem`: why there is none, or what was raised. `shared` is
+        whether it is another adapter's."""
+        kind = type(self.adapter)
+        if kind.default is not Adapter.default and "default" not in vars(kind):
+            return {"shared": True}
+        try:
+            value, told = self.adapter.default(trap, load_tensors(Path(inputs)))
+        except Unsupported as error:
+            return {"shared": False, "problem": str(error)}
+        except Exception as error:
+            return {"shared": False, "problem": f"raises {type(error).__name__}: {error}"[:300]}
+        save_tensors(Path(out), {"default": np.asarray(value)})
+        return {"shared": False, "told": told}
 
     # -- one program -------------------------------------------------------------------------
 
@@ -71,15 +131,38 @@ class Requests:
         self._program = self._batch = None  # frees the one before first
         noise = spec.pop("noise")
         self._spec = Spec(**spec, noise=Noise(**noise) if noise else None)
+        self._read(inputs)
+        state = self._state()
+        start = clock.now()
+        self._program = self.adapter.build(self._spec, *state)
+        seconds = clock.now() - start
+        self._batch = self._program.put(self._host_batch)
+        return {"build_time": seconds, "untimed": self._program.untimed}
+
+    def reload(self, *, fault: str, inputs: str) -> dict[str, Any]:
+        """Gives the live program other parameters and another batch, perhaps with a fault in them:
+        nothing is compiled again."""
+        planted = faults.find(fault)
+        if planted is not None and planted.where not in ("weights", "data"):
+            raise ValueError(f"{fault} is a fault of the program, which has to be built with it")
+        self._spec = dataclasses.replace(self._spec, fault=fault)
+        self._read(inputs)
+        self._batch = self._program.put(self._host_batch)
+        return {}
+
+    def _read(self, inputs: str) -> None:
+        """Reads the tensors of a program. Its batch has the planted fault, if there is one; the
+        parameters are as they should be."""
         tensors = load_tensors(Path(inputs))
         self._params = _part(tensors, "parameter:")
         self._buffers = _part(tensors, "buffer:")
-        start = clock.now()
-        self._program = self.adapter.build(self._spec, self._params, self._buffers)
-        seconds = clock.now() - start
-        self._host_batch = _part(tensors, "batch:")
-        self._batch = self._program.put(self._host_batch)
-        return {"build_time": seconds, "untimed": self._program.untimed}
+        batch = _part(tensors, "batch:")
+        self._host_batch = faults.in_batch(batch, self._spec.fault, self._spec.dtype)
+
+    def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Parameters and buffers as the program gets them."""
+        fault = self._spec.fault
+        return faults.in_weights(self._params, fault), faults.in_weights(self._buffers, fault)
 
     def first_call(self) -> dict[str, Any]:
         """The first step, with whatever the framework does on it; in seconds."""
@@ -92,7 +175,7 @@ class Requests:
 
     def agree(self, *, steps: list[int], out: str) -> dict[str, Any]:
         """Writes the tensors to be judged to `out`, from the initial state on."""
-        self._program.load(self._params, self._buffers)
+        self._program.load(*self._state())
         if self._spec.mode == "infer":
             tensors = {"output": self._program.fetch(self._program.step(self._batch))}
         else:
@@ -117,6 +200,14 @@ class Requests:
             }
             tensors |= {f"buffer@{number}:{name}": value for name, value in buffers.items()}
         return tensors
+
+    def loaded(self, *, out: str) -> dict[str, Any]:
+        """Writes the state to `out` as the program has it once it was given one."""
+        self._program.load(self._params, self._buffers)
+        params, buffers = self._program.state()
+        tensors = {f"parameter:{name}": value for name, value in params.items()}
+        save_tensors(Path(out), tensors | {f"buffer:{name}": v for name, v in buffers.items()})
+        return {}
 
     def facts(self) -> dict[str, Any]:
         """The effective configuration, read back from the framework and from the process."""

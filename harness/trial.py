@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from harness import clock, proof
 from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
+from harness.pool import Role
+from harness.protocol import load_tensors, save_tensors
 from harness.verdicts import divergence, record
-from numerics import judge
+from numerics import determinism, exact, judge
+from numerics.errors import normwise
+from numerics.exercises import Exercise
+from numerics.judge import Judgement
 from results.metrics import METRICS
 from results.records import Case, Facts, Measurement, Outcome, Record
 
@@ -57,6 +64,7 @@ class Trial:
         self._deadline = clock.now() + runner.pool.settings.case_timeout
         self._process = 0
         self._verdict = ""
+        self._rows: list[Judgement] = []  # of what was explored
         self._flags: tuple[str, ...] = ()  # of what is measured in this process
 
     # -- right? ------------------------------------------------------------------------------
@@ -77,15 +85,76 @@ class Trial:
         finally:
             self.seconds_before = lanes.seconds(self.case)
 
+    def examine(self) -> None:
+        """Runs the case's exercises in a judging worker and judges their results."""
+        self._phase("agree")
+        referee = self._runner.referee
+        try:
+            rows, answers = referee.examine(self.case)
+        finally:
+            self.seconds_before = referee.lanes.seconds(self.case)
+        if answers.counts:
+            self._store.append(Facts(self.case, {"counts": answers.counts}))
+        self._decide(rows, "")
+
+    def explore(self, drawn: Sequence[Exercise]) -> None:
+        """Does exercises that were drawn for a property. Raises WorkerFailure for the first that is
+        wrong."""
+        self._phase("agree")
+        referee = self._runner.referee
+        with referee.lanes.worker(self.case.adapter) as client:
+            rows = referee.examiner.once(drawn, self.case, client)
+        bad = [row for row in rows if row.verdict in ("divergent", "mistrusted")]
+        if bad:
+            self._store.append(record(self.case, bad[0]))
+            raise WorkerFailure("divergent", divergence(bad[:1], rows))
+        self._rows += [row for row in rows if row.verdict != "unsupported"]
+
+    def explored(self) -> None:
+        """Records the worst of what was explored."""
+        worst = judge.worst(self._rows)
+        if worst is None:
+            raise WorkerFailure("unsupported", "none of what was drawn runs there")
+        self._decide([worst], "")
+        self.note = f"{len(self._rows)} results, worst {worst.error:.1e}"
+
+    def repeat(self) -> None:
+        """Runs the case again in several ways and judges whether the results stay the same."""
+        self._phase("agree")
+        referee = self._runner.referee
+        try:
+            rows = referee.repeat(self.case)
+        finally:
+            self.seconds_before = referee.lanes.seconds(self.case)
+        same = determinism.is_deterministic(rows)
+        self._store.append(Facts(self.case, {"deterministic": same}))
+        self._decide(list(rows.values()), "")
+        self.note = ", ".join(f"{name} {row.verdict}" for name, row in rows.items())
+        if not same:
+            self.note = f"NONDETERMINISTIC: {self.note}"
+
+    def load(self) -> None:
+        """Judges that a program in a judging worker has the state that it was given, every bit of
+        it under its name."""
+        self._phase("agree")
+        out, lanes = self._pool.scratch_file("loaded.npz"), self._runner.referee.lanes
+        with lanes.worker(self.case.adapter) as client:
+            role = Role(self.case.adapter, "judge")
+            self._pool.build(self.case, role, timeout=self._left())
+            client.request("loaded", timeout=self._left(), out=str(out))
+        given = load_tensors(self._pool.inputs(self.case))
+        wanted = {name: t for name, t in given.items() if not name.startswith("batch:")}
+        self._decide(exact.judge(load_tensors(out), wanted, self.case.precision), "")
+
     def agree_in_place(self, client: Client) -> None:
         """Judges the very program that is about to be timed."""
         self._phase("agree")
-        self._judge(agree(self._pool, client, deadline=self._deadline))
+        self._judge(agree(self._pool, client, self.case, deadline=self._deadline))
 
     def agree_as_control(self, client: Client) -> None:
         """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
         self._phase("agree")
-        tensors = agree(self._pool, client, deadline=self._deadline)
+        tensors = agree(self._pool, client, self.case, deadline=self._deadline)
         judgements, _ = self._runner.referee.judge(self.case, tensors)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
@@ -102,13 +171,21 @@ class Trial:
         self._deadline = clock.now() + self._pool.settings.case_timeout
 
     def _judge(self, tensors: Tensors) -> None:
-        judgements, problem = self._runner.referee.judge(self.case, tensors)
+        self._decide(*self._runner.referee.judge(self.case, tensors))
+
+    def _decide(self, judgements: list[Judgement], problem: str) -> None:
+        """Records judgements and raises WorkerFailure unless they are good enough."""
+        referee = self._runner.referee
+        judgements, stale = referee.explained(self.case, judgements)
         for row in judgements:
             self._store.append(record(self.case, row))
         worst = judge.worst(judgements)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
-            raise WorkerFailure("divergent", divergence(bad, judgements))
+            where = "" if referee.examiner.knows(self.case) else referee.localise(self.case)
+            raise WorkerFailure("divergent", divergence(bad, judgements, where=where))
+        if stale:
+            raise WorkerFailure("failed", "; ".join(stale))
         if problem:
             raise WorkerFailure("mistrusted", problem)
         unjudged = [row for row in judgements if row.verdict == "mistrusted"]
@@ -116,9 +193,45 @@ class Trial:
             first = unjudged[0]
             what = f"{len(unjudged)} tensors, first {first.quantity} {first.tensor}"
             raise WorkerFailure("mistrusted", f"{what}: {first.reason}")
+        without = [row for row in judgements if row.verdict == "unsupported"]
+        if without and len(without) == len(judgements):
+            raise WorkerFailure("unsupported", without[0].reason.removeprefix("unsupported: "))
         if worst is not None:
             where = f"worst {worst.quantity} {worst.tensor} {worst.error:.1e}"
             self.note = self._verdict = f"{worst.verdict}, {where}"
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Records what is known of the case without running it."""
+        self._store.append(Facts(self.case, facts))
+
+    # -- what would a framework do by itself? ----------------------------------------------------
+
+    def default(
+        self,
+        trap: Mapping[str, Any],
+        inputs: Tensors,
+        pinned: np.ndarray,
+        *,
+        within: float,
+    ) -> None:
+        """Records how far the framework's own default is from what is pinned in a trap: up to a
+        normwise error of `within` it is the same. `trap` has its number as `trap`, and what else is
+        recorded of it. Judges nothing."""
+        self._phase("facts")
+        given, out = (self._pool.scratch_file(name) for name in ("given.npz", "default.npz"))
+        save_tensors(given, inputs)
+        with self._runner.referee.lanes.worker(self.case.adapter) as client:
+            found = client.request(
+                "default", timeout=self._left(), trap=trap["trap"], inputs=str(given), out=str(out)
+            )
+        if found["shared"]:
+            return
+        told = {"problem": found["problem"]} if "problem" in found else {"told": found["told"]}
+        if "told" in found:
+            value = load_tensors(out)["default"]
+            error = normwise(value, pinned)
+            told |= {"error": error, "same": error <= within, "dtype": value.dtype.name}
+        self.tell({**trap, "default": told})
 
     # -- what was really run? --------------------------------------------------------------------
 

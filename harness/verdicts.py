@@ -22,16 +22,24 @@ def record(case: Case, row: Judgement) -> Agreement:
     )
 
 
-def divergence(bad: list[Judgement], rows: list[Judgement]) -> str:
-    """What is, what should be, and where."""
+def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") -> str:
+    """What is, what should be, and where: a few lines. `where` names the first wrong operation."""
     worst = judge.worst(bad)
     assert worst is not None
-    if worst.ratio is None:
-        bound = f"but should be at most {judge.IDENTITY:.0e}"
+    if worst.ratio is None or worst.floor is None:
+        bound = worst.reason or f"but should be at most {judge.IDENTITY:.0e}"
     else:
         allowed = f"{judge.PRECISION_EQUAL:g} times"
-        bound = f"{worst.ratio:.1f} times the noise floor, but should be at most {allowed}"
-    return (
-        f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}; reference: "
-        f"{worst.reference}; {len(bad)} of {len(rows)} comparisons diverge"
-    )
+        bound = (
+            f"{worst.ratio:.3g} times the noise floor of {worst.floor:.2e}, but should be at most "
+            f"{allowed}"
+        )
+    lines = [
+        f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}",
+        f"first wrong operation: {where}" * bool(where),
+        f"reference: {worst.reference}",
+        f"{len(bad)} of {len(rows)} comparisons diverge",
+    ]
+    if worst.ratio is not None and worst.reason:
+        lines.insert(1, worst.reason)
+    return "\n".join(filter(None, lines))

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from adapters.base import Unsupported
+from harness.errors import explained
 from harness.protocol import decode, encode
 from harness.requests import Requests
 
@@ -31,17 +31,7 @@ def _serve(requests: Requests, answer: Callable[[dict[str, Any]], None]) -> None
             answer({"id": request["id"], "result": method(**request["arguments"])})
         except Exception as error:
             traceback.print_exc()
-            answer({"id": request["id"], "error": _explain(error, requests.adapter)})
-
-
-def _explain(error: Exception, adapter: Any) -> dict[str, str]:
-    """An exception as an outcome's status and reason."""
-    if isinstance(error, Unsupported):
-        return {"status": "unsupported", "reason": str(error)}
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
-    if isinstance(error, MemoryError) or adapter.is_out_of_memory(error):
-        return {"status": "out_of_memory", "reason": reason}
-    return {"status": "failed", "reason": reason}
+            answer({"id": request["id"], "error": explained(error, requests.adapter)})
 
 
 def _missing(error: ImportError, module: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ def normwise(x: np.ndarray, reference: np.ndarray) -> float:
         return math.inf
     if not np.isfinite(x[finite]).all():
         return math.inf
-    difference = float(np.linalg.norm((x - reference)[finite]))
+    difference = float(np.linalg.norm(x[finite] - reference[finite]))
     norm = float(np.linalg.norm(reference[finite]))
     if norm > 0:
         return difference / norm
@@ -30,9 +30,14 @@ def normwise(x: np.ndarray, reference: np.ndarray) -> float:
 
 
 def unusable(reference: np.ndarray) -> str | None:
-    """Why nothing can be judged against `reference`, or None: it is empty or not finite."""
+    """Why nothing can be judged against `reference`, or None: it is empty, not finite, zero, or the
+    same everywhere, as what was never computed is. No tensor of an honest case is."""
     if reference.size == 0:
         return "the reference is empty"
     if not np.isfinite(reference).all():
         return "the reference is not finite"
+    if not reference.any():
+        return "the reference is zero"
+    if reference.size > 1 and (reference == reference.flat[0]).all():
+        return "the reference is the same everywhere"
     return None

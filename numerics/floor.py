@@ -1,15 +1,18 @@
 """The noise floor: how much rounding alone disturbs each tensor of a case.
 
-The float64 program is run several times with Monte-Carlo arithmetic of a 24-bit significand
-(`adapters.noise`); the floor of a tensor is the root mean square of the normwise errors of these
-runs. Rounding noise is proportional to the unit roundoff, so one measurement serves every
-precision that is fine enough for this to hold.
+The float64 program is run several times with Monte-Carlo arithmetic (Parker 1997) in the
+precision's significand; the floor of a tensor is the root mean square of the normwise errors of
+these runs. In PyTorch every kernel of the forward and backward pass and of the optimizer is
+disturbed (`adapters.torch_noise`); where PyTorch is missing, every operation of the vocabulary
+(`adapters.noise`). The floor of float64 is that of float32 times 2^-29: noise this small is
+proportional to the unit roundoff.
 
-Updates have a second source. A parameter p is stored with 24 bits after each step, which costs
-up to u |p| per element and step. With errors independent and uniform in [-u |p|, u |p|], n steps
-cost u sqrt(n / 3) ||p||, relative to the update ||p_n - p_0||. For a normalisation's scale, which
-is near 1 and moves by 1e-3 a step, this is a thousand times the noise of its gradient. (Steps that
-are all equal make equal errors, sqrt(n) times as much; AdamW's first steps come close to that.)
+Where only the vocabulary is disturbed, updates have a second source. A parameter p is stored with
+24 bits after each step, which costs up to u |p| per element and step. With errors independent and
+uniform in [-u |p|, u |p|], n steps cost u sqrt(n / 3) ||p||, relative to the update ||p_n - p_0||.
+For a normalisation's scale, which is near 1 and moves by 1e-3 a step, this is a thousand times the
+noise of its gradient. (Steps that are all equal make equal errors, sqrt(n) times as much; AdamW's
+first steps come close to that.)
 """
 
 from __future__ import annotations
@@ -19,21 +22,31 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from adapters.noise import Noise
 from numerics.errors import normwise
 
 BITS = 24
-RUNS = 4
+RUNS = 8
+#: Precision -> bits of the significand of results, and of what enters a contraction.
+SIGNIFICANDS = {"fp32": (24, 24), "tf32": (24, 11), "bf16": (8, 8), "fp16": (11, 11)}
 
 Tensors = Mapping[str, np.ndarray]
 
 
-def measure(clean: Tensors, noisy: Sequence[Tensors], params: Tensors) -> dict[str, float]:
+def noises(precision: str) -> list[Noise]:
+    """The disturbances whose errors make the floor of a precision."""
+    bits, input_bits = SIGNIFICANDS[precision]
+    return [Noise(bits, seed, input_bits) for seed in range(RUNS)]
+
+
+def measure(clean: Tensors, noisy: Sequence[Tensors], params: Tensors | None) -> dict[str, float]:
     """Relative noise floor per tensor, from one clean and several disturbed runs of a case whose
-    initial parameters are `params`."""
+    initial parameters are `params`; None where the runs have rounded what they store."""
     floors = {}
     for name, value in clean.items():
         arithmetic = math.sqrt(np.mean([normwise(run[name], value) ** 2 for run in noisy]))
-        floors[name] = math.hypot(arithmetic, _storage(name, value, params))
+        storage = 0.0 if params is None else _storage(name, value, params)
+        floors[name] = math.hypot(arithmetic, storage)
     return floors
 
 

@@ -14,8 +14,8 @@ the smallest of a live fault in the experiment that docs/numerics.md describes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,8 +31,11 @@ PRECISION_EQUAL = 20.0
 #: A float64 reference whose own relative rounding noise is above this has no digits to compare.
 NULL = 0.1
 
+#: Precisions in which an "fp32" may silently have been computed.
+COARSER = ("tf32", "bf16")
+
 #: precision -> significand bits; the unit roundoff is 2^-bits.
-BITS = {"fp64": 53, "fp32": 24}
+BITS = {"fp64": 53, "fp32": 24, "bf16": 8, "fp16": 11}
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,41 @@ def _by_ratio(name: str, value: np.ndarray, reference: Reference, prec: str) -> 
     return Judgement(quantity, tensor, error, floor, ratio, verdict_of(ratio), reference.name)
 
 
+def silent_precision(
+    tensors: Tensors,
+    reference: Reference,
+    floors: Mapping[str, Mapping[str, float]],
+    rows: Sequence[Judgement],
+) -> list[Judgement]:
+    """`rows` of a float32 case; those that diverge say so when they look like a coarser precision
+    that nobody asked for.
+
+    floors      coarser precision -> its noise floors by tensor
+
+    A precision is what was computed in when the errors are its floors in size: none of the tensors
+    is above what is allowed in it, and the median of those that diverge is within a factor of
+    ROUNDING_EQUAL. A wrong formula has errors of any size, and of very different ones.
+    """
+    bad = {f"{row.quantity}:{row.tensor}" for row in rows if row.verdict == "divergent"}
+    bad |= {row.quantity for row in rows if row.verdict == "divergent"}
+    found: dict[str, float] = {}
+    for precision, known in floors.items():
+        ratios = {
+            name: normwise(value, reference.tensors[name]) / known[name]
+            for name, value in tensors.items()
+            if name in reference.tensors and 0 < known.get(name, 0.0) < NULL
+        }
+        diverging = [ratio for name, ratio in ratios.items() if name in bad]
+        if not diverging or max(ratios.values()) > PRECISION_EQUAL:
+            continue
+        found[precision] = abs(math.log(float(np.median(diverging))))
+    if not found or min(found.values()) > math.log(ROUNDING_EQUAL):
+        return list(rows)
+    named = min(found, key=lambda precision: found[precision])
+    reason = f"silent {named}: the errors have the size of {named}'s rounding, not of float32's"
+    return [replace(row, reason=reason) if row.verdict == "divergent" else row for row in rows]
+
+
 def verdict_of(ratio: float) -> str:
     """The verdict that a ratio of error to noise floor stands for."""
     if ratio == 0:
@@ -177,7 +215,8 @@ def verdict_of(ratio: float) -> str:
 
 def worst(judgements: Iterable[Judgement]) -> Judgement | None:
     """The judgement to show first: divergent, then mistrusted, then by ratio or error."""
-    order = {"divergent": 3, "mistrusted": 2, "null-gradient": 0, "unreferenced": 0}
+    nothing = dict.fromkeys(("null-gradient", "unreferenced", "unsupported"), 0)
+    order = {"divergent": 4, "mistrusted": 3, "deviation": 2, **nothing}
     return max(
         judgements,
         key=lambda j: (order.get(j.verdict, 1), j.ratio if j.ratio is not None else j.error),

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from adapters import model as models
+from adapters.numpy_optimizers import first_update
 from adapters.numpy_reference import NumpyOps
 from adapters.ops import Ops
-from adapters.training import RECIPES, first_update
+from adapters.training import RECIPES
 
 Tensors = Mapping[str, np.ndarray]
 STEP = 1e-30
@@ -59,28 +60,34 @@ def compute(
     batch: Tensors,
     *,
     length: int = 0,
+    recipe: str = "",
 ) -> NumpyReference:
-    """The reference of one case, in float64."""
+    """The reference of one case, in float64. `recipe` empty: one that does not accumulate."""
     network, ops = models.get(model), NumpyOps()
     config = network.config(size, length)
-    train = mode == "train"
+    parts = RECIPES[recipe].accumulation if recipe else 1
 
-    def forward(p: Tensors) -> tuple[np.ndarray, Tensors]:
-        return network.forward(ops, {**buffers, **p}, batch["x"], config=config, train=train)
+    def forward(p: Tensors) -> tuple[np.ndarray, np.ndarray, Tensors]:
+        """(loss, output, updated buffers), micro-batch by micro-batch."""
+        losses, outputs, state = [], [], buffers
+        for x, y in zip(*(np.split(batch[name], parts) for name in ("x", "y")), strict=True):
+            output, new = network.forward(ops, {**state, **p}, x, config=config, train=True)
+            losses.append(ops.cross_entropy(output, y))
+            outputs.append(output)
+            state = {**state, **new}
+        return np.asarray(np.mean(losses)), np.concatenate(outputs), state
 
-    if not train:
+    if mode != "train":
         x = batch["x"]
         tensors = forward_pass(model, size, params, buffers, x, ops=ops, length=length)
         return NumpyReference(tensors, {})
-    output, new_buffers = forward(params)
-    loss = np.asarray(ops.cross_entropy(output, batch["y"]))
+    loss, output, new_buffers = forward(params)
     tensors = {"output": output, "loss": loss, "loss@1": loss}
     tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}
     slopes = {}
     for group in _groups(params):
         moved = {n: params[n] + 1j * STEP * direction(n, params[n].shape) for n in group}
-        moved_loss = ops.cross_entropy(forward({**params, **moved})[0], batch["y"])
-        slopes[group] = float(np.imag(moved_loss) / STEP)
+        slopes[group] = float(np.imag(forward({**params, **moved})[0]) / STEP)
     return NumpyReference(tensors, slopes)
 
 

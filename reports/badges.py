@@ -15,6 +15,8 @@ _VERDICTS = {
     "null-gradient": ("∅", "mute"),
     "unreferenced": ("∘", "mute"),
     "mistrusted": ("?", "warn"),
+    "unsupported": ("–", "mute"),
+    "deviation": ("≠", "warn"),
     "divergent": ("✗", "bad"),
 }
 _STATUSES = {
@@ -36,11 +38,12 @@ MEANINGS = {
     "does to this very case",
     "precision-equal": "the error is at most 20 times the noise floor: less accurate, but still "
     "this precision",
+    "deviation": "it diverges for a reason that is known and told; it is counted apart",
     "divergent": "the error is larger than that: something else was computed",
     "mistrusted": "the reference could not have shown a fault, so nothing is concluded",
     "null-gradient": "the reference gradient is rounding noise itself, so it is not compared",
     "unreferenced": "there is nothing to compare with, so nothing is concluded",
-    "unsupported": "the adapter or the machine cannot run this case; the reason names why",
+    "unsupported": "the adapter or the machine cannot run this; the reason names why",
     "failed": "the case raised an error; timeout, out of memory and crashed say so by name",
     "interrupted": "the run was stopped before the case ended",
 }

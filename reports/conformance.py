@@ -1,18 +1,69 @@
-"""The conformance tables: model by adapter, one table per suite, one block of rows per mode,
-precision, device and size."""
+"""The conformance section: tables of models, one per suite with one block of rows per mode,
+precision, device and size; and what the suites of exercises found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.control_flow import control_flow
 from reports.data import BASELINE, CaseView, RunData
+from reports.determinism import determinism
+from reports.exercises import autodiff, operations
+from reports.exhibits import Cell, Column, Table, Topic
+from reports.exhibits import Row as Line
+from reports.traps import traps
 from results import display
 from results.records import Case
 
 #: Widest first: a block in float64 proves that the computations are the same, so it leads.
 _PRECISIONS = ("fp64", "fp32", "tf32", "amp_bf16", "amp_fp16")
+
+#: Suites that have a topic of their own, in the order of the page.
+TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
+    "operations": operations,
+    "autodiff": autodiff,
+    "control": control_flow,
+    "traps": traps,
+    "determinism": determinism,
+}
+#: Suites whose cases are so many that those without a fault are shown in their topic alone.
+_EXERCISES = ("operations", "autodiff", "control", "traps")
+
+
+def topics(data: RunData) -> list[Topic]:
+    """What the suites of exercises found, where they ran."""
+    made = (make(data) for make in TOPICS.values())
+    return [topic for topic in made if topic is not None]
+
+
+def listed(view: CaseView) -> bool:
+    """Whether a case has a row of its own among all cases."""
+    faultless = view.status in ("ok", "unsupported") and view.badge.tone != "bad"
+    return not (view.case.suite in _EXERCISES and faultless)
+
+
+def unsupported(data: RunData) -> Table | None:
+    """Reasons why exercises do not run, each with its count; None where all do."""
+    views = [v for v in data.cases if v.status == "unsupported" and not listed(v)]
+    counts = Counter((v.case.suite, v.case.adapter, v.reason) for v in views)
+    examples = {(v.case.suite, v.case.adapter, v.reason): v.case.key for v in reversed(views)}
+    columns = (Column("Adapter"), Column("Suite"), Column("Cases", True), Column("Reason"),
+               Column("For example"))  # fmt: skip
+    rows = [
+        Line(adapter, "", tuple(map(_plain, (suite, str(count), reason, examples[named]))))
+        for named, count in sorted(counts.items())
+        for suite, adapter, reason in [named]
+    ]
+    return (
+        Table("Exercises that are unsupported, by reason", columns, tuple(rows)) if rows else None
+    )
+
+
+def _plain(text: str) -> Cell:
+    return Cell(display.visible(display.shorten(text, 200)))
 
 
 @dataclass(frozen=True)
@@ -40,8 +91,8 @@ class Matrix:
 
 
 def matrices(data: RunData) -> list[Matrix]:
-    """One matrix per suite, in alphabetical order."""
-    suites = sorted({view.case.suite for view in data.cases})
+    """One matrix per suite without a topic of its own, in alphabetical order."""
+    suites = sorted({view.case.suite for view in data.cases} - set(TOPICS))
     return [_matrix(suite, [v for v in data.cases if v.case.suite == suite]) for suite in suites]
 
 

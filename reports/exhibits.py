@@ -20,13 +20,16 @@ class Column:
 @dataclass(frozen=True)
 class Cell:
     """A figure as text; `flags` are what makes this very figure less trustworthy, `badge` stands
-    instead of a figure and `anchor` links to the case it is about."""
+    instead of a figure and `anchor` links to the case it is about. `small` are short lines below
+    it, and `more` lines that a reader opens."""
 
-    text: str
+    text: str = ""
     hint: str = ""
     flags: tuple[str, ...] = ()
     badge: Badge | None = None
     anchor: str = ""
+    small: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Row:
     cells   one per further column; empty for a row without figures
     flags   what makes the row's figures less trustworthy
     badge   why there are no figures
+    detail  what else there is to say about what the row is about
+    heading whether it is the title of the rows that follow, and has no cells
     """
 
     name: str
@@ -44,13 +49,18 @@ class Row:
     cells: tuple[Cell, ...] = ()
     flags: tuple[str, ...] = ()
     badge: Badge | None = None
+    detail: str = ""
+    heading: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
+    """`matrix`: a column per adapter; the names of the rows stay in sight."""
+
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    matrix: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,14 @@ class Panel:
     detail: str
     anchor: str
     exhibits: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """Tables about one kind of conformance, and how to read them. `footnotes` come after them."""
+
+    name: str
+    title: str
+    note: str
+    tables: tuple[Table, ...]
+    footnotes: tuple[str, ...] = ()

@@ -22,11 +22,13 @@ from reports import badges, conformance, machine, performance, traces
 from reports.anchors import Anchors
 from reports.cold_start import cold_start
 from reports.data import CaseView, RunData, prepare
-from reports.exhibits import Panel, Table
+from reports.exhibits import Panel, Table, Topic
 from reports.scaling import scaling
+from reports.scorecards import scorecards
 from results import atomic, describe, display, store
 from results.store import Run
 
+_LINES = 12  # of a reason
 _FILES = Path(__file__).parent / "templates"
 
 
@@ -39,7 +41,10 @@ class Section:
     ids: Mapping[str, str]
     header: tuple[tuple[str, str], ...]
     sentence: str
+    scorecard: Topic | None
     matrices: tuple[conformance.Matrix, ...]
+    topics: tuple[Topic, ...]
+    unsupported: Table | None
     figures: tuple[tuple[str, tuple[Panel, ...]], ...]
     controls: Table | None
     limits: Table | None
@@ -50,8 +55,13 @@ class Section:
     def not_ok(self) -> list[CaseView]:
         """Cases that did not end ok, and those that did although their verdict is bad: the
         gravest first, what is merely unsupported last."""
-        views = [v for v in self.data.cases if v.status != "ok" or v.badge.tone == "bad"]
+        views = [v for v in self.listed if v.status != "ok" or v.badge.tone == "bad"]
         return sorted(views, key=lambda view: badges.gravity(view.status))
+
+    @property
+    def listed(self) -> list[CaseView]:
+        """Cases with a row of their own."""
+        return [view for view in self.data.cases if conformance.listed(view)]
 
 
 def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -106,7 +116,10 @@ def _section(run: Run, anchor: str, *, several: bool, links: Mapping[str, str]) 
         ids={name: prepared.anchors.take(name) for name in _PARTS},
         header=tuple(_header(run)),
         sentence=describe.sentence(run),
+        scorecard=scorecards(prepared),
         matrices=tuple(conformance.matrices(prepared)),
+        topics=tuple(conformance.topics(prepared)),
+        unsupported=conformance.unsupported(prepared),
         figures=tuple((name, panels) for name, panels in made if panels),
         controls=performance.native_controls(prepared),
         limits=machine.limits(prepared),
@@ -142,7 +155,16 @@ _FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
 }
 #: The parts of a run's section, each of which has an anchor.
 _PARTS = (
-    *("agreement", *_FIGURES, "limits", "controls", "not-ok", "time-spent"),
+    *(
+        "agreement",
+        "scorecard",
+        *conformance.TOPICS,
+        *_FIGURES,
+        "limits",
+        "controls",
+        "not-ok",
+        "time-spent",
+    ),
     *("cases", "environment", "problems"),
 )
 #: What the run was run under, where it was recorded, and what else a reader asks first.
@@ -168,6 +190,7 @@ def _templates() -> Environment:
     filters: dict[str, Any] = {
         "shorten": lambda text, limit: display.visible(display.shorten(text, limit)),
         "prose": lambda text, limit: display.visible(display.shorten(text, limit), keep="\n\t"),
+        "lines": _lines,
         "breakable": _breakable,
         "tensor": lambda agreement: display.tensor(agreement.quantity, agreement.tensor),
         "seconds": lambda value: display.quantity(value, "s"),
@@ -183,6 +206,14 @@ def _templates() -> Environment:
 def _breakable(name: str) -> Markup:
     """A key that may wrap after a slash."""
     return Markup("/<wbr>").join(name.split("/"))
+
+
+def _lines(text: str, limit: int) -> str:
+    """The first lines of a text, each at most `limit` characters long."""
+    lines = text.splitlines()
+    shown = [display.visible(display.shorten(line, limit)) for line in lines[:_LINES]]
+    rest = len(lines) - _LINES
+    return "\n".join([*shown, *([f"and {rest} more lines"] if rest > 0 else [])])
 
 
 def _file(name: str) -> str:

@@ -27,12 +27,14 @@ CASE = tuple(field.name for field in dataclasses.fields(Case))
 BADNESS = {
     "null-gradient": 0,
     "unreferenced": 0,
+    "unsupported": 0,
     "identical": 1,
     "bitwise": 2,
     "rounding-equal": 3,
     "precision-equal": 4,
-    "mistrusted": 5,
-    "divergent": 6,
+    "deviation": 5,
+    "mistrusted": 6,
+    "divergent": 7,
 }
 
 #: Verdicts beside which figures may be published: something was compared, and it agreed.

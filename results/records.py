@@ -5,6 +5,8 @@ History of the format
     2   case: threads, length; measurement: conditions; outcome: phases; limit. Version 1 is read:
         what it lacks has the value that it stood for
 
+    3   verdicts: unsupported, deviation; suites of exercises, whose model is what is exercised
+
 SI units only: seconds, bytes, FLOP. A record that breaks a rule below cannot be made.
 """
 
@@ -19,8 +21,8 @@ from typing import Any
 
 from results.metrics import LIMITS, METRICS
 
-SCHEMA = 2
-READABLE = (1, 2)
+SCHEMA = 3
+READABLE = (1, 2, 3)
 
 MODES = ("infer", "train")
 DEVICES = ("cpu", "cuda")
@@ -42,6 +44,8 @@ VERDICTS = (
     "precision-equal",
     "null-gradient",
     "unreferenced",
+    "unsupported",
+    "deviation",
     "divergent",
     "mistrusted",
 )
@@ -136,7 +140,7 @@ class Agreement:
     """
 
     case: Case
-    quantity: str  # output | loss | gradient | update@n | buffer@n
+    quantity: str  # output | loss | gradient | update@n | buffer@n; of an exercise: its name
     tensor: str
     error: float
     floor: float | None

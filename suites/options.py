@@ -16,6 +16,11 @@ def add(parser: pytest.Parser) -> None:
     group = parser.getgroup("assay")
     names: dict[str, Any] = {"type": _names, "default": [], "metavar": "A,B"}
     group.addoption("--benchmark", action="store_true", help="measure what conforms")
+    group.addoption(
+        "--self-test",
+        action="store_true",
+        help="try the judge itself: planted faults, honest runs, harmless changes",
+    )
     group.addoption("--adapters", **names, help="only these adapters")
     group.addoption("--models", **names, help="only these models")
     group.addoption("--precisions", **names, help="only these precisions")

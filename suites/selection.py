@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapters import model as models
-from adapters.registry import Registry, choose
+from adapters.registry import QUICK, Registry, choose
+from numerics.exercises import Exercise, essentials
 from results.records import DEVICES, Case
 
-PRECISIONS = ("fp64", "fp32")
+PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
+PROGRAMS = 10  # that are drawn for a property
 SWEEPS = ("batch", "threads", "length")
 
 
@@ -31,6 +34,33 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A suite of exercises: a test module's `TABLE`. Every subject of every adapter in every
+    precision is a case, and one more where gradients are taken. `exercises` makes the table;
+    `in_turn` has one function do the exercises of a subject, one after the other."""
+
+    suite: str
+    exercises: Callable[[], Sequence[Exercise]]
+    in_turn: bool = False
+
+    def subjects(self) -> dict[str, list[Exercise]]:
+        """The exercises by what they are about."""
+        found: dict[str, list[Exercise]] = defaultdict(list)
+        for exercise in self.exercises():
+            found[exercise.subject].append(exercise)
+        return found
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """A suite whose cases are named by what they are about: a test module's `SUBJECTS`."""
+
+    suite: str
+    names: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """What the user asked for; empty means everything. Raises UnknownName when made."""
 
@@ -41,6 +71,7 @@ class Selection:
     device: str = "cpu"
     size: str = ""  # of the models that are measured; empty: the plan's
     sweeps: Sequence[str] = ()
+    preset: str = "quick"
 
     def __post_init__(self) -> None:
         self.registry.select(self.adapters)
@@ -56,7 +87,7 @@ class Selection:
         complete as early as possible."""
         if plan.sweep and plan.sweep not in self.sweeps:
             return []
-        size = plan.size if plan.suite == "conformance" else self.size or plan.size
+        size = plan.size if plan.size == "tiny" else self.size or plan.size  # what is measured
         return [
             Case(
                 suite=plan.suite,
@@ -76,6 +107,56 @@ class Selection:
             if not self.precisions or precision in self.precisions
             for adapter in self._adapters(plan)
         ]
+
+    def exercises(self, table: Table) -> dict[Case, list[Exercise]]:
+        """The cases of `table` that the user wants, with what is to be done in each; none where
+        models were asked for by name."""
+        if self.models:
+            return {}
+        found: dict[Case, list[Exercise]] = {}
+        for subject, exercises in table.subjects().items():
+            for mode in ("infer", "train"):
+                for precision in PRECISIONS:
+                    if self.precisions and precision not in self.precisions:
+                        continue
+                    own = [e for e in exercises if mode == "infer" or e.by]
+                    own = [e for e in own if precision in e.precisions]
+                    for adapter in self.registry.select(self.adapters):
+                        asked = self._asked(adapter, precision, own)
+                        if asked:
+                            found[self._case(table.suite, mode, subject, adapter, precision)] = (
+                                asked
+                            )
+        return found
+
+    def subjects(self, wanted: Subjects) -> list[Case]:
+        """The cases of `wanted`; none where models were asked for by name."""
+        if self.models:
+            return []
+        return [
+            self._case(wanted.suite, "infer", name, adapter, precision)
+            for name in wanted.names
+            for precision in wanted.precisions
+            if not self.precisions or precision in self.precisions
+            for adapter in self.registry.select(self.adapters)
+        ]
+
+    def programs(self, adapter: str) -> int:
+        """How many programs are drawn for a property: few, where starting one takes long."""
+        quick = QUICK.get(adapter) if self.preset == "quick" else None
+        if quick is None:
+            return PROGRAMS
+        return 3 if quick.get("fp64") else 1
+
+    def _asked(self, adapter: str, precision: str, exercises: list[Exercise]) -> list[Exercise]:
+        """Those that the preset asks of an adapter."""
+        quick = QUICK.get(adapter) if self.preset == "quick" else None
+        if quick is None or quick.get(precision):
+            return exercises
+        return essentials(exercises) if precision in quick else []
+
+    def _case(self, suite: str, mode: str, subject: str, adapter: str, precision: str) -> Case:
+        return Case(suite, mode, subject, "tiny", adapter, self.device, precision, batch=1)
 
     def _models(self, plan: Plan, size: str) -> list[str]:
         known = [name for name in models.names() if not plan.models or name in plan.models]

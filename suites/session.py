@@ -19,20 +19,25 @@ from adapters.registry import Registry, UnknownName
 from harness import clock, conditions
 from harness.environment import describe, physical_cores
 from harness.guard import Guard
+from harness.memo import Memo
 from harness.pool import SEED, Pool, Settings
 from harness.progress import Display
 from harness.runner import PROCESSES, Runner
-from results import machines
+from numerics import deviations
+from numerics.exercises import Exercise
+from results import atomic, machines, scorecard
 from results import store as stored
 from results.records import Case, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
 from suites import limits
-from suites.selection import Selection
+from suites.selection import Selection, Table
 
 MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
 SHARED = ("preset", "device", "size", "threads", "allocator", "isolation")
 TRACES = "traces"  # in a run's folder
+DEVIATIONS = Path(__file__).parent / "conformance" / "deviations.toml"
+REFERENCES = ".references"  # in the folder of runs
 LOCK = ".measuring"  # in the folder of runs
 
 
@@ -53,7 +58,9 @@ class Session:
             device=option.device,
             size=option.size,
             sweeps=option.sweep,
+            preset=option.preset,
         )
+        self._deviations = deviations.read(DEVIATIONS)
         self._pythons = _interpreters(option.python, self.registry)
         for name in ("threads", "case_timeout", "memory_limit"):
             _positive(name, getattr(option, name))
@@ -69,7 +76,11 @@ class Session:
             "seed": SEED,
         }
         self.cases: list[Case] = []
+        self.exercises: dict[Case, list[Exercise]] = {}  # of the cases that are made of such
+        self.tables: dict[str, Table] = {}  # by suite
+        self.quiet: set[str] = set()  # suites whose cases have a line only where they are wrong
         self.report: str = ""
+        self.scores: list[str] = []  # a scorecard, for the terminal
         self.problem: str = ""  # what could not be done at the end
         self.processes = PROCESSES[option.preset]
         self._runner: Runner | None = None
@@ -149,6 +160,7 @@ class Session:
                 pythons=self._pythons,
                 allocator=option.allocator,
                 fresh=settings["isolation"] == "case",
+                memo=self._memo(),
             )
         )
         resumed = {"resumed_from": self._before.run_id} if self._before else {}
@@ -161,11 +173,20 @@ class Session:
         run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
         self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
         todo = [case for case in self.cases if case not in self.decided]
-        self.display = Display(self._stream, len(todo))
+        self.display = Display(self._stream, len(todo), quiet=self.quiet)
         gpu = Guard(wait=option.wait_for_gpu, share=option.share_gpu)
         self._runner = Runner(pool, self.store, self.display, gpu=gpu)
+        self._runner.referee.deviations = self._deviations
+        in_turn = {table.suite for table in self.tables.values() if table.in_turn}
+        self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn)
         self._take_over()
         self._runner.ahead(todo, processes=self.processes)
+
+    def _memo(self) -> Memo:
+        """What references took long to compute, of earlier runs with the same software."""
+        found = self._environment()
+        about = {name: found[name] for name in ("versions", "python", "variables")}
+        return Memo(self._option.results / REFERENCES, {**about, "seed": SEED})
 
     def _environment(self) -> dict[str, Any]:
         return describe(command=["pytest", *self._command], options=self._settings)
@@ -221,12 +242,24 @@ class Session:
         except StoreError as error:  # the disk is full: what was measured is kept all the same
             self.problem = str(error)
         self.store.close()
+        self._score()
         self._scratch.cleanup()
         if self._lock is not None:
             self._lock.close()
         option = self._option
         if option.benchmark and option.report != "none":
             self.report = self._write_report()
+
+    def _score(self) -> None:
+        """Writes the adapters' scorecards and badges beside the records."""
+        try:
+            found = scorecard.cards(stored.read(self.store.folder).records)
+            self.scores = scorecard.table(found)
+            atomic.write(self.store.folder / "scorecard.json", scorecard.to_json(found))
+            for card in found:
+                atomic.write(self.store.folder / f"{card.adapter}.svg", scorecard.badge(card))
+        except StoreError as error:
+            self.problem = self.problem or str(error)
 
     def _write_report(self) -> str:
         """The report's path, or why there is none; the records are safe either way."""

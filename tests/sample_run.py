@@ -96,10 +96,19 @@ SWEEPS = [
 ]
 
 
-def write(root: Path, *, run_id: str = RUN_ID, hostile: bool = True, processes: int = 3) -> Path:
-    """Writes the run and returns its folder."""
+def write(
+    root: Path,
+    *,
+    run_id: str = RUN_ID,
+    hostile: bool = True,
+    processes: int = 3,
+    exercises: bool = False,
+) -> Path:
+    """Writes the run, with the suites of exercises if wanted, and returns its folder."""
     writer = RunWriter(root, run_id, ENVIRONMENT | {"run_id": run_id})
     for record in records(hostile=hostile, processes=processes):
+        writer.append(record)
+    for record in exercise_records(hostile=hostile) if exercises else ():
         writer.append(record)
     writer.close()
     trace = root / run_id / TRACE
@@ -265,3 +274,174 @@ def _hostile_records(name: str, number: int) -> Iterator[Record]:
     yield Outcome(case, "ok", "", 1.0, f"pytest -k {name}")
     broken = Case("performance", "infer", name, "small", f"broken {name}", "cpu", name, number + 1)
     yield Outcome(broken, "failed", name, 1.0, f"pytest -k {name}")
+
+
+# -- suites of exercises ---------------------------------------------------------------------------
+
+#: The usual ones, and as many more as are wanted.
+OPERATIONS = ("conv2d", "gelu", "matmul", "softmax", "take")
+#: (mode, operation, adapter, precision) -> (status, verdict, reason) of one comparison.
+FAULTS = {
+    ("infer", "conv2d", "tf_graph", "fp32"): (
+        "divergent",
+        "divergent",
+        "3 of 8 elements differ, but none may",
+    ),
+    ("infer", "gelu", "torch_eager", "fp32"): (
+        "ok",
+        "deviation",
+        "known: the vectorised kernel gives NaN for infinity (docs/findings.md#gelu)",
+    ),
+    ("infer", "take", "jax_jit", "fp16"): ("mistrusted", "mistrusted", "the reference is constant"),
+    ("infer", "take", "tf_xla", "bf16"): ("crashed", "", "the worker died of signal 11"),
+}
+DIVERGENCE = """output odd sizes: normwise error 1.2e-01, 3 of 8 elements differ, but none may
+first wrong operation: conv2d at convnet.py:41
+reference: numpy in float64
+1 of 3 comparisons diverge"""
+EXERCISES = ("usual", "odd sizes", "NaN and infinities")
+
+
+def exercise_records(
+    *, hostile: bool = True, operations: int = len(OPERATIONS)
+) -> Iterator[Record]:
+    names = [*OPERATIONS, *(f"operation_{i}" for i in range(operations))][:operations]
+    for name in names:
+        for adapter in ADAPTERS:
+            for mode in ("infer", "train"):
+                for precision in ("fp64", "fp32", "bf16", "fp16"):
+                    place = ("tiny", adapter, "cpu", precision, 1)
+                    yield from _exercised(Case("operations", mode, name, *place))
+    for adapter in ADAPTERS:
+        for precision in ("fp64", "fp32"):
+            place = ("tiny", adapter, "cpu", precision, 1)
+            yield from _exercised(Case("autodiff", "infer", "hessian_vector", *place))
+            yield from _controlled(Case("control", "infer", "branch", *place))
+            yield from _trapped(Case("traps", "infer", "trap07_epsilon", *place))
+        yield from _trained_trap(Case("traps", "train", "mlp", "tiny", adapter, "cpu", "fp64", 2))
+        for mode in ("infer", "train"):
+            place = ("tiny", adapter, "cpu", "fp32", 8)
+            yield from _repeated(Case("determinism", mode, "convnet", *place))
+    for name in HOSTILE if hostile else ():
+        yield from _hostile_exercises(name)
+
+
+def _command(case: Case) -> str:
+    return f"pytest 'suites/conformance/test_{case.suite}.py::test[{case.key}]'"
+
+
+def _exercised(case: Case) -> Iterator[Record]:
+    if case.adapter == "onnx_runtime" and (case.mode == "train" or case.suite == "autodiff"):
+        reason = "this adapter computes no gradients"
+        for name in EXERCISES:
+            yield _row(case, name, "unsupported", f"unsupported: {reason}")
+        yield Outcome(case, "unsupported", reason, 0.01, _command(case))
+        return
+    fault = (case.mode, case.model, case.adapter, case.precision)
+    status, verdict, reason = FAULTS.get(fault, ("ok", "", ""))
+    good = "identical" if case.precision == "fp64" else "rounding-equal"
+    for number, name in enumerate(EXERCISES if status != "crashed" else ()):
+        yield _row(case, name, verdict or good if number == 1 else good, reason if verdict else "")
+    told = DIVERGENCE if status == "divergent" else reason
+    yield Outcome(case, status, "" if status == "ok" else told, 0.02, _command(case))
+
+
+def _row(case: Case, name: str, verdict: str, reason: str = "", ratio: float = 0.53) -> Agreement:
+    quantity = "gradient" if case.mode == "train" else "output"
+    name = f"{name}: x" if case.mode == "train" else name
+    if verdict in ("unsupported", "mistrusted"):
+        return Agreement(case, "output", name, math.inf, None, None, verdict, "none", reason)
+    if verdict == "divergent":
+        ratio = 2e6
+    told = reason if verdict not in ("identical", "rounding-equal") else ""
+    floor = None if verdict == "identical" else 6e-8
+    error = 3.1e-16 if floor is None else ratio * floor
+    ratio_ = None if floor is None else ratio
+    source = "numpy in float64"
+    return Agreement(case, quantity, name, error, floor, ratio_, verdict, source, told)
+
+
+def _controlled(case: Case) -> Iterator[Record]:
+    inputs = ("first", "other branch", "another shape", "first shape again")
+    if case.adapter == "onnx_runtime":
+        yield Outcome(
+            case, "unsupported", "the shape is fixed when it is built", 0.1, _command(case)
+        )
+        return
+    grows = {"torch_eager": (None,) * 4, "torch_compile": (1, 2, 3, 3)}
+    counts = grows.get(case.adapter, (1, 1, 2, 2))
+    per_input = {
+        f"branch/{name}": {
+            "traces": count,
+            "compilations": count,
+            "graph_breaks": count and (count - 1 if case.adapter == "torch_compile" else 0),
+        }
+        for name, count in zip(inputs, counts, strict=True)
+    }
+    yield Facts(case, {"counts": per_input})
+    wrong = case.adapter == "tf_graph" and case.precision == "fp32"
+    for name in inputs:
+        good = "identical" if case.precision == "fp64" else "rounding-equal"
+        yield _row(case, name, "divergent" if wrong and name == "other branch" else good)
+    reason = "output other branch: normwise error 1.0e-01\n1 of 4 comparisons diverge"
+    yield Outcome(case, "divergent" if wrong else "ok", reason * wrong, 0.1, _command(case))
+
+
+def _trapped(case: Case) -> Iterator[Record]:
+    defaults = {
+        "torch_eager": {"told": "torch.nn.LayerNorm(8)", "error": 0.0, "same": True},
+        "tf_graph": {"told": "keras.layers.LayerNormalization()", "error": 4.2e-3, "same": False},
+        "jax_jit": {"problem": "JAX itself has no such layer"},
+        "onnx_runtime": {"told": "LayerNormalization", "error": math.inf, "same": False},
+    }
+    if case.precision == "fp32" and case.adapter in defaults:
+        pinned = "epsilon is 1e-5 and is added to the variance before the root"
+        told = {"trap": 7, "title": "Where epsilon is added", "pinned": pinned}
+        yield Facts(case, {**told, "default": defaults[case.adapter]})
+    wrong = case.adapter == "tf_xla" and case.precision == "fp32"
+    good = "identical" if case.precision == "fp64" else "rounding-equal"
+    yield _row(case, "small variance", "divergent" if wrong else good)
+    reason = "output small variance: normwise error 1.0e-01" * wrong
+    yield Outcome(case, "divergent" if wrong else "ok", reason, 0.1, _command(case))
+
+
+def _trained_trap(case: Case) -> Iterator[Record]:
+    case = replace(case, recipe="adamw")
+    if case.adapter == "onnx_runtime":
+        yield Outcome(case, "unsupported", "ONNX Runtime runs inference only", 0.1, _command(case))
+        return
+    told = {"trap": 19, "title": "Decoupled weight decay", "pinned": "the decay is not scaled"}
+    yield Facts(case, told)
+    yield Agreement(case, "update@10", "fc1/w", 3e-15, None, None, "identical", "consensus")
+    yield Outcome(case, "ok", "", 0.1, _command(case))
+
+
+def _repeated(case: Case) -> Iterator[Record]:
+    if case.adapter == "onnx_runtime" and case.mode == "train":
+        yield Outcome(case, "unsupported", "ONNX Runtime runs inference only", 0.1, _command(case))
+        return
+    differs = {"tf_xla": ("process", "threads"), "torch_eager": ("threads",)}.get(case.adapter, ())
+    variants = ["again", "process", "threads"]
+    variants += ["position", "neighbours"] if case.mode == "infer" else []
+    yield Facts(case, {"deterministic": "process" not in differs})
+    for name in variants:
+        bits, floor = name not in differs, 4e-7
+        ratio, reason = (0.0, "") if bits else (1.59, "41 of 49 tensors differ, most loss")
+        verdict = "bitwise" if bits else "rounding-equal"
+        source = "the first run"
+        yield Agreement(case, "repeat", name, ratio * floor, floor, ratio, verdict, source, reason)
+    yield Outcome(case, "ok", "", 0.1, _command(case))
+
+
+def _hostile_exercises(name: str) -> Iterator[Record]:
+    """Cases of every suite of exercises whose names, reasons and facts are `name`."""
+    facts = {"trap": 7, "title": name, "pinned": name, "counts": {f"{name}/{name}": {name: name}}}
+    facts |= {"default": {"told": name, "error": name, "same": name}, "deterministic": name}
+    for suite in ("operations", "autodiff", "control", "traps", "determinism"):
+        for verdict in ("divergent", "unsupported", "deviation", "bitwise"):
+            case = Case(suite, "infer", name, name, f"{verdict} {name}", "cpu", name, 1, name)
+            yield Facts(case, facts)
+            quantity = "repeat" if suite == "determinism" else name
+            yield Agreement(case, quantity, name, 1.0, None, None, verdict, name, name)
+            status = verdict if verdict in ("divergent", "unsupported") else "ok"
+            yield Outcome(case, status, name * (status != "ok"), 1.0, f"pytest {name}"[:400])

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from adapters import counting
 from adapters import model as models
 from adapters.counting import ELEMENT_BYTES, CountingOps, Shaped, count
 from adapters.numpy_reference import NumpyOps
-from adapters.ops import Unsupported
+from adapters.ops import FORMS, NAMES, Ops, Unsupported
+from adapters.resizing import matrix
+from adapters.training import KNOBS, RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 3
@@ -104,12 +107,46 @@ def test_buffers_are_read_and_when_training_written():
 
 @pytest.mark.parametrize(
     ("recipe", "flops", "slots"),
-    [("sgd_momentum", 4, 1), ("sgd_momentum_clip", 7, 1), ("adamw", 16, 2), ("adamw_clip", 19, 2)],
+    [
+        ("sgd", 2, 0),
+        ("sgd_momentum", 4, 1),
+        ("sgd_nesterov", 6, 1),
+        ("sgd_dampening", 5, 1),
+        ("sgd_momentum_clip", 7, 1),
+        ("sgd_clip_value", 4, 0),
+        ("sgd_coupled_decay", 6, 1),
+        ("sgd_decoupled_decay", 6, 1),
+        ("sgd_cosine", 4, 1),
+        ("adam", 14, 2),
+        ("adam_coupled_decay", 16, 2),
+        ("adamw", 16, 2),
+        ("adamw_clip", 19, 2),
+        ("nadam", 16, 2),
+        ("amsgrad", 15, 3),
+        ("rmsprop", 9, 1),
+        ("rmsprop_momentum", 11, 2),
+        ("adagrad", 7, 1),
+    ],
 )
 def test_the_optimizer_s_share(recipe, flops, slots):
     counts = count(models.get("mlp"), "tiny", mode="train", recipe=recipe)
     assert counts.flops_by_part["optimizer"] == flops * counts.parameters
     assert counts.bytes == 4 * (14**2 + 2 * (1 + slots) * counts.parameters + 1) + 4
+
+
+def test_micro_batches_cost_the_mean_of_their_gradients():
+    whole, parts = (
+        count(models.get("mlp"), "tiny", batch=4, mode="train", recipe=recipe)
+        for recipe in ("sgd_momentum", "sgd_accumulation")
+    )
+    k = RECIPES["sgd_accumulation"].accumulation
+    assert k > 1
+    assert parts.flops - whole.flops == k * whole.parameters
+    assert parts.bytes == whole.bytes
+
+
+def test_every_optimizer_is_counted():
+    assert set(counting.OPTIMIZER_FLOPS) == set(counting.OPTIMIZER_SLOTS) == set(KNOBS)
 
 
 def test_the_recipe_is_the_model_s_own_when_none_is_named():
@@ -181,6 +218,44 @@ def parameter(*shape):
             5 * 6,
         ),
         (lambda ops, x: ops.cross_entropy(x, Shaped((2,))), 3 * 6),
+        (lambda ops, x: ops.cross_entropy(x, Shaped((2,)), smoothing=0.1), 3 * 6),
+        (lambda ops, x: ops.cross_entropy(x, Shaped((2,)), weights=Shaped((3,))), 4 * 6),
+        (lambda ops, x: ops.pad(x, ((1, 0), (2, 3))), 0),
+        (lambda ops, x: ops.take(x, Shaped((5, 4)), axis=1), 2 * 5 * 4),
+        (lambda ops, x: ops.embedding(x, Shaped((4,)), padding_index=0), 4 * 3),
+        (lambda ops, x: ops.where(Shaped((2, 3)), x, x), 0),
+        (lambda ops, x: ops.where(Shaped((4, 2, 3)), x, Shaped(())), 4 * 6),
+        (lambda ops, x: ops.subtract(x, parameter(3)), (1 + 1) * 6),  # -g, and its sum
+        (lambda ops, x: ops.subtract(x, Shaped((3,))), 0),
+        (lambda ops, x: ops.divide(x, parameter(3)), (1 + 3 + 1) * 6),
+        (lambda ops, x: ops.divide(x, Shaped((3,))), 6),
+        (lambda ops, x: ops.maximum(x, parameter(3)), (2 + 1) * 6),
+        (lambda ops, x: ops.clip(x, 0.0, 1.0), 6),
+        (lambda ops, x: ops.absolute(x), 6),
+        (lambda ops, x: ops.exp(x), 6),
+        (lambda ops, x: ops.log(x), 6),
+        (lambda ops, x: ops.sqrt(x), 2 * 6),
+        (lambda ops, x: ops.tanh(x), 3 * 6),
+        (lambda ops, x: ops.sigmoid(x), 3 * 6),
+        (lambda ops, x: ops.silu(x), 5 * 6),
+        (lambda ops, x: ops.softplus(x), 5 * 6),
+        (lambda ops, x: ops.leaky_relu(x, slope=0.1), 6),
+        (lambda ops, x: ops.gelu_tanh(x), 9 * 6),
+        (lambda ops, x: ops.dropout(x, rate=0.5, seed=0), 6),
+        (lambda ops, x: ops.sum(x, axis=0), 0),
+        (lambda ops, x: ops.variance(x, axis=0), 6 + 3),
+        (lambda ops, x: ops.max(x, axis=1), 3 * 6 + 2),
+        (lambda ops, x: ops.median(x), 3 * 6 + 2),
+        (lambda ops, x: ops.norm(x, axis=0), 6 + 3),
+        (lambda ops, x: ops.rms_norm(x, parameter(3), **NORM), 8 * 6),
+        (lambda ops, x: ops.group_norm(x, parameter(3), parameter(3), groups=3, **NORM), 11 * 6),
+        (lambda ops, x: ops.bce_with_logits(x, Shaped((2, 3))), 6 * 6),
+        (lambda ops, x: ops.bce_with_logits(x, x), 7 * 6),
+        (lambda ops, x: ops.mse(x, Shaped((2, 3))), 6),
+        (lambda ops, x: ops.mse(Shaped((2, 3)), x), 6),
+        (lambda ops, x: ops.smooth_l1(x, x, beta=1.0), 5 * 6),
+        (lambda ops, x: ops.avg_pool2d(ops.reshape(x, (1, 2, 3, 1)), window=2, stride=1), 2 * 5),
+        (lambda ops, x: ops.resize(ops.reshape(x, (1, 2, 3, 1)), (4, 6), method="nearest"), 24),
         (lambda ops, x: ops.concat([x, Shaped((4, 3))], axis=0), 0),
         (lambda ops, x: ops.transpose(ops.flatten(ops.slice(x, axis=0, start=0, stop=1)), (1, 0)),
          0),
@@ -213,6 +288,77 @@ def test_the_backward_pass_of_attention(q, k, v, products, softmax):
     assert ops.contraction_flops == scores * (2 + products) * 2 * d
 
 
+def test_a_mask_costs_nothing_and_keys_may_be_fewer_than_queries():
+    ops = CountingOps()
+    q, k = Shaped((2, 3, 4, 5)), Shaped((2, 7, 4, 5))
+    y = ops.attention(q, k, k, mask=Shaped((3, 7)), causal=True)
+    assert y.shape == q.shape
+    assert ops.flops.total() == 2 * 4 * 3 * 7 * (2 * 2 * 5 + 6)
+
+
+@pytest.mark.parametrize(
+    ("stepped", "first_state"),
+    [(True, True), (True, False), (False, True), (False, False)],
+)
+def test_the_backward_pass_of_recurrences(stepped, first_state):
+    """The products of a step with x, w, h and u; the state of all but the first step needs a
+    gradient if anything does."""
+    n, s, i, h = 2, 5, 3, 4
+    x, w, b = (Shaped(shape, needs_gradient=stepped) for shape in ((n, s, i), (i, 4 * h), (4 * h,)))
+    u, state = Shaped((h, 4 * h)), Shaped((n, h), needs_gradient=first_state)
+    ops = CountingOps()
+    y, last, cell = ops.lstm(x, state, state, w, u, b)
+    assert (y.shape, last.shape, cell.shape) == ((n, s, h), (n, h), (n, h))
+    of_x, of_h = 2 * n * i * 4 * h, 2 * n * h * 4 * h  # of one step
+    assert ops.flops.total() == s * (of_x + of_h + 26 * n * h)
+    some = stepped or first_state
+    assert y.needs_gradient == last.needs_gradient == cell.needs_gradient == some
+    wanted = stepped * (2 * s * of_x + s * 4 * n * h)  # x and w; b
+    wanted += first_state * of_h + some * ((s - 1) * of_h + s * 21 * n * h)
+    assert ops.backward.total() == wanted
+
+
+def test_a_gru_by_hand():
+    n, s, i, h = 2, 5, 3, 4
+    x, w, u, b = Shaped((n, s, i)), parameter(i, 3 * h), parameter(h, 3 * h), parameter(3 * h)
+    ops = CountingOps()
+    y, last = ops.gru(x, Shaped((n, h)), w, u, b, b)
+    assert (y.shape, last.shape) == ((n, s, h), (n, h))
+    of_x, of_h = 2 * n * i * 3 * h, 2 * n * h * 3 * h
+    assert ops.flops.total() == s * (of_x + of_h + 23 * n * h)
+    # w; u; every state but the first; the gates; both biases
+    wanted = s * of_x + s * of_h + (s - 1) * of_h + s * n * h * (15 + 2 * 3)
+    assert ops.backward.total() == wanted
+    assert ops.contraction_flops == s * (of_x + of_h) + s * of_x + (2 * s - 1) * of_h
+
+
+def test_convolutions_by_hand():
+    ops = CountingOps()
+    x = Shaped((2, 9, 8, 4))
+    y = ops.conv2d(x, Shaped((3, 2, 2, 6)), stride=2, padding=1, dilation=2, groups=2)
+    assert y.shape == (2, 4, 4, 6)
+    assert ops.flops.total() == 2 * (2 * 4 * 4 * 6) * (3 * 2 * 2)
+    ops = CountingOps()
+    y = ops.conv_transpose2d(
+        x, parameter(3, 2, 4, 5), parameter(5), stride=2, padding=1, output_padding=1
+    )
+    assert y.shape == (2, 18, 15, 5)
+    products = 2 * (2 * 9 * 8 * 4) * (3 * 2 * 5)
+    assert ops.contraction_flops == 2 * products  # and one for the weights' gradient
+    assert ops.flops.total() == products + 2 * 18 * 15 * 5
+    assert ops.backward.total() == products + 2 * 18 * 15 * 5
+
+
+def test_resizing_by_hand():
+    """From 4 x 3 to 2 x 6: rows have 2 weights that are not 0, columns 2 but 1 at both edges."""
+    ops = CountingOps()
+    y = ops.resize(parameter(2, 4, 3, 5), (2, 6), method="bilinear")
+    assert y.shape == (2, 2, 6, 5)
+    wanted = 2 * 2 * 5 * (2 * 2 * 3 + (1 + 2 + 2 + 2 + 2 + 1) * 2)
+    assert (ops.flops.total(), ops.backward.total()) == (wanted, wanted)
+    assert np.count_nonzero(matrix(3, 6, method="bilinear", antialias=False)) == 10
+
+
 def test_the_input_s_gradient_is_not_counted():
     ops = CountingOps()
     x, w = Shaped((1, 8, 8, 3)), parameter(3, 3, 3, 5)
@@ -228,6 +374,110 @@ def test_inference_needs_no_gradient():
     assert not ops.dense(Shaped((2, 3)), Shaped((3, 4)), Shaped((4,))).needs_gradient
     assert not ops.constant(np.zeros(3)).needs_gradient
     assert ops.backward.total() == 0
+
+
+#: Forward FLOPs per element of a (2, 3) tensor.
+ELEMENTWISE = {
+    "absolute": 1, "exp": 1, "log": 1, "sqrt": 1, "tanh": 1, "relu": 1, "to_int8": 3, "sigmoid": 4,
+    "silu": 5, "gelu": 5, "softmax": 5, "softplus": 6, "gelu_tanh": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "flops"), ELEMENTWISE.items())
+def test_the_forward_pass_of_elementwise(name, flops):
+    ops = CountingOps()
+    assert getattr(ops, name)(Shaped((2, 3))).shape == (2, 3)
+    assert ops.flops == {name: 6 * flops}
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "flops"),
+    [
+        (lambda ops, x: ops.pad(x, ((1, 0), (2, 3))), (3, 8), 0),
+        (lambda ops, x: ops.take(x, Shaped((5, 4)), axis=0), (5, 4, 3), 0),
+        (lambda ops, x: ops.embedding(x, Shaped((5, 4))), (5, 4, 3), 0),
+        (lambda ops, x: ops.where(Shaped((4, 1, 1)), x, Shaped(())), (4, 2, 3), 0),
+        (lambda ops, x: ops.subtract(x, Shaped((4, 1, 1))), (4, 2, 3), 24),
+        (lambda ops, x: ops.divide(x, Shaped(())), (2, 3), 6),
+        (lambda ops, x: ops.maximum(x, x), (2, 3), 6),
+        (lambda ops, x: ops.greater(x, Shaped((3,))), (2, 3), 6),
+        (lambda ops, x: ops.floor_divide(x, Shaped((4, 1, 1))), (4, 2, 3), 0),
+        (lambda ops, x: ops.clip(x, 0.0, 1.0), (2, 3), 2 * 6),
+        (lambda ops, x: ops.leaky_relu(x, slope=0.1), (2, 3), 2 * 6),
+        (lambda ops, x: ops.dropout(x, rate=0.5, seed=0), (2, 3), 6),
+        (lambda ops, x: ops.sum(x, axis=(0, 1)), (), 6),
+        (lambda ops, x: ops.mean(x, axis=-1), (2,), 6),
+        (lambda ops, x: ops.variance(x, axis=0, correction=1), (3,), 4 * 6),
+        (lambda ops, x: ops.max(x, axis=1), (2,), 2 * 2),
+        (lambda ops, x: ops.argmax(x, axis=0), (3,), 3),
+        (lambda ops, x: ops.median(x), (2,), 3 * 6),
+        (lambda ops, x: ops.norm(x, axis=1), (2,), 2 * 6 + 2),
+        (lambda ops, x: ops.rms_norm(x, Shaped((3,)), **NORM), (2, 3), 4 * 6),
+        (
+            lambda ops, x: ops.group_norm(x, Shaped((3,)), Shaped((3,)), groups=1, **NORM),
+            (2, 3), 8 * 6,
+        ),
+        (lambda ops, x: ops.cross_entropy(x, Shaped((2,))), (), 5 * 6),
+        (lambda ops, x: ops.cross_entropy(x, Shaped((2,)), ignore=1), (), 5 * 6),
+        (lambda ops, x: ops.cross_entropy(x, Shaped((2,)), smoothing=0.1), (), 7 * 6),
+        (
+            lambda ops, x: ops.cross_entropy(
+                x, Shaped((2,)), weights=Shaped((3,)), smoothing=0.1
+            ),
+            (), 8 * 6 + 2 * 2,
+        ),
+        (lambda ops, x: ops.bce_with_logits(x, x), (), 9 * 6),
+        (lambda ops, x: ops.mse(x, x), (), 3 * 6),
+        (lambda ops, x: ops.smooth_l1(x, x, beta=1.0), (), 7 * 6),
+        (
+            lambda ops, x: ops.avg_pool2d(
+                ops.reshape(x, (1, 2, 3, 1)), window=2, stride=1, padding=1
+            ),
+            (1, 3, 4, 1), 4 * 12,
+        ),
+        (
+            lambda ops, x: ops.conv3d(ops.reshape(x, (1, 1, 2, 3, 1)), Shaped((1, 2, 2, 1, 7))),
+            (1, 1, 1, 2, 7), 2 * 14 * 4,
+        ),
+    ],
+)  # fmt: skip
+def test_the_forward_pass_of(made, shape, flops):
+    """For a (2, 3) tensor."""
+    ops = CountingOps()
+    assert made(ops, Shaped((2, 3))).shape == shape
+    assert ops.flops.total() == flops
+
+
+def test_every_operation_is_counted_and_no_form():
+    for name in (*NAMES, *FORMS):
+        is_counted = getattr(CountingOps, name) is not getattr(Ops, name)
+        assert is_counted == (name in NAMES and name not in ("shape", "flatten")), name
+
+
+def test_what_has_no_gradient():
+    ops = CountingOps()
+    x = parameter(2, 3)
+    for y in (ops.greater(x, x), ops.argmax(x, axis=0), ops.to_int8(x), ops.floor_divide(x, x)):
+        assert not y.needs_gradient
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (lambda ops: ops.conv_transpose2d(Shaped((1, 4, 4, 3)), Shaped((3, 3, 2, 5))), "channels"),
+        (lambda ops: ops.conv3d(Shaped((1, 4, 4, 4, 3)), Shaped((3, 3, 3, 2, 5))), "channels"),
+        (lambda ops: ops.conv2d(Shaped((1, 4, 4, 4)), Shaped((3, 3, 4, 4)), groups=2), "channels"),
+        (
+            lambda ops: ops.group_norm(
+                Shaped((1, 4)), Shaped((4,)), Shaped((4,)), groups=3, epsilon=0.0
+            ),
+            "3 groups do not divide",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(made, problem):
+    with pytest.raises(ValueError, match=problem):
+        made(CountingOps())
 
 
 def test_a_tensor_of_shapes_may_carry_more():
@@ -262,6 +512,15 @@ def test_the_formulas_of_the_docstring_are_derivatives():
     gelu = g * (stats.norm.cdf(x) + x * stats.norm.pdf(x))
     np.testing.assert_allclose(stepped(ops.gelu), gelu, atol=1e-12)
 
+    a = np.sqrt(2 / np.pi)
+    t, b = np.tanh(a * (x + 0.044715 * x**3)), 3 * 0.044715 * a
+    gelu_tanh = g * ((1 + t) / 2 + x / 2 * (1 - t * t) * (a + b * x * x))
+    np.testing.assert_allclose(stepped(ops.gelu_tanh), gelu_tanh, atol=1e-12)
+
+    s = ops.sigmoid(x)
+    np.testing.assert_allclose(stepped(ops.silu), g * s * (1 + x * (1 - s)), atol=1e-12)
+    np.testing.assert_allclose(stepped(ops.softplus), g * s, atol=1e-12)
+
     y = ops.softmax(x)
     softmax = y * (g - np.sum(g * y, axis=-1, keepdims=True))
     np.testing.assert_allclose(stepped(ops.softmax), softmax, atol=1e-12)
@@ -270,4 +529,10 @@ def test_the_formulas_of_the_docstring_are_derivatives():
     n, h = (x - x.mean(axis=-1, keepdims=True)) / sigma, g * scale
     normalised = (h - h.mean(-1, keepdims=True) - n * (h * n).mean(-1, keepdims=True)) / sigma
     found = stepped(lambda x: ops.layer_norm(x, scale, np.zeros(3), **NORM))
+    np.testing.assert_allclose(found, normalised, atol=1e-12)
+
+    root = np.sqrt((x * x).mean(axis=-1, keepdims=True) + NORM["epsilon"])
+    n = x / root
+    normalised = (h - n * (h * n).mean(-1, keepdims=True)) / root
+    found = stepped(lambda x: ops.rms_norm(x, scale, **NORM))
     np.testing.assert_allclose(found, normalised, atol=1e-12)

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from adapters import model as models
 from adapters import training
+from adapters.numpy_optimizers import clip
 from adapters.numpy_reference import NumpyOps
 from numerics import floor, judge, reference
 from numerics.errors import normwise
@@ -80,8 +81,9 @@ def test_identity_allows_what_rounding_alone_makes():
 
 
 def test_a_reference_that_is_unusable_is_mistrusted():
-    for bad in (np.array([np.nan, 1.0]), np.array([])):
+    for bad in (np.array([np.nan, 1.0]), np.array([]), np.zeros(2), np.ones(2), np.zeros(())):
         assert one(X, bad).verdict == "mistrusted"
+    assert one(np.ones(()), np.ones(())).verdict == "identical"  # a scalar is no constant
     missing = only(judge.identity({"loss": X}, Reference({}, "r", {})))
     assert (missing.verdict, missing.reason) == ("mistrusted", "no reference has this tensor")
 
@@ -236,6 +238,30 @@ def test_a_right_gradient_has_numpy_s_slopes_and_a_wrong_one_does_not(vit):
     assert reference.slope_error({"head/b": gradient * 0}, 1.0) == math.inf
 
 
+def test_a_batch_in_micro_batches_is_the_mean_of_them_one_after_the_other():
+    """Batch normalisation sees a micro-batch, and hands its statistics to the next."""
+    model, config = models.get("convnet"), models.get("convnet").sizes["tiny"]
+    params, buffers = model.initial(config, np.random.default_rng(0))
+    batch = model.example(config, 4)
+    halves = [{name: value[i : i + 2] for name, value in batch.items()} for i in (0, 2)]
+    recipe = "sgd_accumulation"
+    whole = reference.compute("convnet", "tiny", "train", params, buffers, batch, recipe=recipe)
+    first = reference.compute("convnet", "tiny", "train", params, buffers, halves[0])
+    handed = {name: first.tensors[f"buffer@1:{name}"] for name in buffers}
+    second = reference.compute("convnet", "tiny", "train", params, handed, halves[1])
+    for name in buffers:
+        np.testing.assert_array_equal(
+            whole.tensors[f"buffer@1:{name}"], second.tensors[f"buffer@1:{name}"]
+        )
+    parts = first.tensors, second.tensors
+    assert whole.tensors["loss"] == pytest.approx(np.mean([part["loss"] for part in parts]))
+    np.testing.assert_array_equal(
+        whole.tensors["output"], np.concatenate([part["output"] for part in parts])
+    )
+    for group, slope in whole.slopes.items():
+        assert slope == pytest.approx((first.slopes[group] + second.slopes[group]) / 2)
+
+
 def test_slopes_of_a_group_are_those_of_its_parameters_together(vit, monkeypatch):
     params, found, batch = vit
     monkeypatch.setattr(reference, "PER_PARAMETER", 10)
@@ -251,24 +277,44 @@ def test_the_first_update_is_the_formula_s(recipe, vit):
     rng = np.random.default_rng(0)
     tensors = {f"gradient:{name}": rng.normal(size=v.shape) for name, v in params.items()}
     updates = reference.update_from(recipe, params, tensors)
-    rule = training.RECIPES[recipe]
+    rule, g, p = training.RECIPES[recipe], tensors["gradient:head/w"], params["head/w"]
     norm = math.sqrt(sum(float((g**2).sum()) for g in tensors.values()))
-    scale = min(1.0, rule.clip_norm / norm) if rule.clip_norm else 1.0
-    g = tensors["gradient:head/w"] * scale
-    if rule.optimizer == "sgd":
-        wanted = -rule.learning_rate * g
-    else:
-        decayed = rule.weight_decay * params["head/w"]
-        moments = 0.1 * g / (1 - 0.9), 0.001 * g**2 / (1 - 0.999)
-        step = moments[0] / (np.sqrt(moments[1]) + rule.epsilon)
-        wanted = -rule.learning_rate * (decayed + step)
+    if rule.clip_norm:
+        g = g * min(1.0, rule.clip_norm / norm)
+    if rule.clip_value:
+        g = np.minimum(np.maximum(g, -rule.clip_value), rule.clip_value)
+    decays = {kind: rule.weight_decay * p * (rule.decay == kind) for kind in DECAYS}
+    g = g + decays["coupled"]
+    first = {"sgd_warmup_cosine": 1 / 5, "adamw_warmup": 1 / 5}.get(recipe, 1.0)
+    wanted = -rule.learning_rate * first * (first_direction(rule, g) + decays["decoupled"])
     np.testing.assert_allclose(updates["update@1:head/w"], wanted, rtol=1e-12)
 
 
+DECAYS = ("coupled", "decoupled")
+
+
+def first_direction(rule, g):
+    """What the formulas come to at t = 1, where corrected moments are g and g^2."""
+    if rule.optimizer == "sgd":
+        return g * (1 + rule.momentum * rule.nesterov)
+    if rule.optimizer == "adagrad":
+        return g / (np.sqrt(rule.initial_accumulator + g**2) + rule.epsilon)
+    if rule.optimizer == "rmsprop":
+        return g / (math.sqrt(0.01) * abs(g) + rule.epsilon)
+    if rule.optimizer == "nadam":
+        mu1, mu2 = (0.9 * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (1, 2))
+        g, scale = g * (1 + mu2 * 0.1 / (1 - mu1 * mu2)), abs(g)
+        return g / (scale + rule.epsilon)
+    return g / (abs(g) + rule.epsilon)
+
+
 def test_clipping_leaves_small_gradients_alone_and_bounds_large_ones():
+    by_norm = training.Recipe("sgd", 1.0, clip_norm=1.0)
     small = {"a": np.array([0.1]), "b": np.array([0.2])}
-    assert training.clip(small, 1.0) == small
-    clipped = training.clip({"a": np.array([30.0]), "b": np.array([40.0])}, 1.0)
+    assert clip(by_norm, small) == small
+    clipped = clip(by_norm, {"a": np.array([30.0]), "b": np.array([40.0])})
     assert clipped["a"] == pytest.approx(0.6)
     assert clipped["b"] == pytest.approx(0.8)
-    assert training.clip({"a": np.zeros(2)}, 1.0)["a"].tolist() == [0, 0]
+    assert clip(by_norm, {"a": np.zeros(2)})["a"].tolist() == [0, 0]
+    by_value = training.Recipe("sgd", 1.0, clip_value=1.0)
+    assert clip(by_value, {"a": np.array([-3.0, 0.5])})["a"].tolist() == [-1, 0.5]

@@ -38,7 +38,7 @@ def browser():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return reports.build([sample_run.write(folder)], folder)
+    return reports.build([sample_run.write(folder, exercises=True)], folder)
 
 
 @contextmanager
@@ -137,6 +137,29 @@ def test_wide_tables_scroll_in_their_own_frame(browser, report):
         assert frame.evaluate("frame => frame.scrollLeft") == 200
         name = page.locator(".matrix tbody th[scope=row]").first
         assert name.bounding_box()["x"] >= 0  # the model stays in sight
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_opened_cells_stay_inside_their_table(browser, report, width):
+    with opened(browser, report, width=width) as (page, noticed):
+        page.evaluate("document.querySelectorAll('.topic details').forEach(d => { d.open = true })")
+        assert overflow(page) <= 0
+        outside = page.evaluate(
+            """() => [...document.querySelectorAll('.topic td')].filter(cell =>
+              [...cell.querySelectorAll('p, .badge, small')].some(part =>
+                part.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1)
+            ).map(cell => cell.textContent)"""
+        )
+        assert outside == []
+        assert noticed == []
+
+
+def test_the_keyboard_opens_a_cell(browser, report):
+    with opened(browser, report) as (page, _):
+        details = page.locator("[id='operations'] td details").first
+        details.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert details.locator("p").is_visible()
 
 
 def test_charts_follow_the_colour_scheme(browser, report):

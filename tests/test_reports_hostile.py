@@ -22,7 +22,8 @@ CASE = Case("performance", "train", "vit", "small", "jax_jit", "cpu", "fp32", 8)
 @pytest.fixture(scope="module")
 def html(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("run")
-    return reports.build([sample_run.write(folder)], folder).read_text(encoding="utf-8")
+    run = sample_run.write(folder, exercises=True)
+    return reports.build([run], folder).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

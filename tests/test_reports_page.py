@@ -128,7 +128,8 @@ def test_the_page_says_what_was_run_where_and_how_it_ended(shown):
 
 def test_sections_come_in_the_order_of_importance(shown):
     titles = (
-        "Conformance Each cell", "Throughput Steady", "Latency Single", "Memory Peaks",
+        "Conformance Scorecard", "Models Each cell",
+        "Throughput Steady", "Latency Single", "Memory Peaks",
         "Cold start Importing", "Scaling One line", "Limits of the machine What",
         "Native controls The same", "What is not ok Every", "Where time went Time of all",
         "All cases 346 cases", "Environment Environment of run", "How to read this page Every",

@@ -12,8 +12,9 @@ from scipy import signal, special, stats
 from adapters import model as models
 from adapters import ops
 from adapters.counting import CountingOps, Shaped, count
-from adapters.noise import NoisyOps
+from adapters.noise import Noise, NoisyOps
 from adapters.numpy_reference import NumpyOps
+from adapters.resizing import matrix
 
 REFERENCE = NumpyOps()
 finite = st.floats(-10, 10)
@@ -27,10 +28,11 @@ def arrays(*shape):
 
 
 def test_complete_implementations_lack_nothing():
-    for implementation in (NumpyOps, CountingOps):
-        assert ops.missing(implementation) == []
-        assert ops.misshapen(implementation) == []
+    assert ops.missing(NumpyOps) == []
+    assert ops.misshapen(NumpyOps) == []
     assert ops.missing(NoisyOps) == []
+    assert set(ops.missing(CountingOps)) <= set(ops.FORMS)  # it knows shapes, no values
+    assert ops.misshapen(CountingOps) == []
 
 
 def test_a_missing_and_a_misshapen_operation_are_named():
@@ -50,7 +52,7 @@ def test_a_missing_operation_is_unsupported_by_name():
 
 
 def test_every_operation_is_specified():
-    for name in ops.NAMES:
+    for name in ops.NAMES + ops.FORMS:
         assert inspect.getdoc(getattr(ops.Ops, name)), f"{name} has no docstring"
     assert set(ops.NAMES) >= ops.EXACT
     assert set(ops.NAMES) >= ops.DERIVED
@@ -146,6 +148,206 @@ def test_every_model_is_complex_differentiable(name):
     assert complex_step == pytest.approx(central, rel=1e-5)
 
 
+# -- what the vocabulary pins at kinks, ties and overflows ----------------------------------------
+
+
+def slope(function, x):
+    """The derivative of function(x), the sum over its elements, by x."""
+    (gradient,) = REFERENCE.gradient(lambda x: np.sum(function(x)), np.array(x, float))
+    return gradient.tolist()
+
+
+def test_gradients_at_kinks():
+    assert slope(REFERENCE.relu, [-1, 0, 1]) == [0, 0, 1]
+    assert slope(REFERENCE.absolute, [-1, 0, 1]) == [-1, 0, 1]
+    assert slope(lambda x: REFERENCE.leaky_relu(x, slope=0.25), [-1, 0, 1]) == [0.25, 0.25, 1]
+    assert slope(lambda x: REFERENCE.clip(x, -1, 1), [-2, -1, 0, 1, 2]) == [0, 1, 1, 1, 0]
+    assert slope(lambda x: REFERENCE.maximum(x, 1.0), [0, 1, 2]) == [0, 0.5, 1]
+    assert slope(lambda x: REFERENCE.smooth_l1(x, np.zeros(1), beta=1.0), [1]) == [1]
+    assert slope(REFERENCE.softplus, [0]) == [0.5]
+
+
+def test_gradients_of_what_ties():
+    assert slope(lambda x: REFERENCE.max(x, axis=0), [2, 1, 2, 2, 2]) == [0.25, 0, 0.25, 0.25, 0.25]
+    assert slope(REFERENCE.median, [3, 1, 3, 0, 9]) == [0.5, 0, 0.5, 0, 0]
+    assert slope(lambda x: REFERENCE.norm(x, axis=1), [[0, 0], [3, 4]]) == [[0, 0], [0.6, 0.8]]
+    ids, table = np.array([0, 1, 1]), [[1, 2], [3, 4]]
+    padded = slope(lambda t: REFERENCE.embedding(t, ids, padding_index=1), table)
+    assert padded == [[1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("name", "sigmoid tanh softplus gelu gelu_tanh silu".split())
+def test_nothing_overflows_far_from_0(name):
+    x = np.array([-1e4, 1e4])
+    limits = {"sigmoid": [0, 1], "tanh": [-1, 1]}.get(name, [0, 1e4])
+    np.testing.assert_array_equal(getattr(REFERENCE, name)(x), limits)
+    np.testing.assert_array_equal(getattr(REFERENCE, name)(x + 1e-30j).real, limits)
+    assert np.isnan(getattr(REFERENCE, name)(np.array([np.nan]))).all()
+
+
+def test_domains_of_log_and_sqrt():
+    x = np.array([-1.0, 0.0, 1.0, np.inf])
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(REFERENCE.log(x), [np.nan, -np.inf, 0, np.inf])
+        np.testing.assert_array_equal(REFERENCE.sqrt(x), [np.nan, 0, 1, np.inf])
+        assert np.isnan(REFERENCE.sqrt(x + 1e-30j)[0])
+
+
+def test_a_query_without_keys_gets_zeros_and_no_gradient():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 1, 2, 1, 3))
+    mask = np.array([[True, True], [False, False]])
+    y = REFERENCE.attention(q, k, v, mask=mask)
+    assert y[0, 0].any()
+    assert not y[0, 1].any()
+    gradient = np.array(slope(lambda q: REFERENCE.attention(q, k, v, mask=mask) ** 2, q))
+    assert gradient[0, 0].any()
+    assert not gradient[0, 1].any()
+
+
+def test_to_int8_truncates_and_saturates():
+    x = np.array([1.9, -1.9, 127.9, 128.0, -128.9, -129.0, 1e9, -np.inf])
+    assert REFERENCE.to_int8(x).tolist() == [1, -1, 127, 127, -128, -128, 127, -128]
+
+
+# -- resizing ----------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.sampled_from(["nearest", "bilinear", "bicubic"]),
+       st.booleans())  # fmt: skip
+def test_weights_of_a_resized_axis_sum_to_one(old, new, method, antialias):
+    weights = matrix(old, new, method=method, antialias=antialias)
+    assert weights.shape == (new, old)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    np.testing.assert_array_equal(matrix(old, old, method=method, antialias=antialias), np.eye(old))
+
+
+@given(st.integers(2, 20), st.integers(2, 20))
+def test_bilinear_resizing_interpolates_between_pixel_centres(old, new):
+    x = np.random.default_rng(old).normal(size=old)
+    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    wanted = np.interp(centres, np.arange(old), x)
+    resized = matrix(old, new, method="bilinear", antialias=False) @ x
+    np.testing.assert_allclose(resized, wanted, atol=1e-12)
+
+
+def test_weights_by_hand():
+    nearest = matrix(4, 2, method="nearest", antialias=True)
+    np.testing.assert_array_equal(nearest, [[0, 1, 0, 0], [0, 0, 0, 1]])
+    cubic = matrix(8, 4, method="bicubic", antialias=False)[1, 1:5]  # halfway between two pixels
+    np.testing.assert_allclose(cubic, np.array([-1, 9, 9, -1]) / 16)
+    stretched = matrix(4, 2, method="bilinear", antialias=True)
+    np.testing.assert_allclose(stretched[0], np.array([3, 3, 1, 0]) / 7)
+    with pytest.raises(ValueError, match="nearest, bilinear, bicubic"):
+        matrix(4, 2, method="lanczos", antialias=False)
+
+
+def test_a_matrix_can_be_changed_without_harm():
+    matrix(3, 2, method="bilinear", antialias=False)[:] = 0
+    assert matrix(3, 2, method="bilinear", antialias=False).any()
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+
+def cube(x):
+    return np.sum(x * x * x)
+
+
+@given(arrays(3))
+def test_gradient_of_a_gradient(x):
+    (first,) = REFERENCE.gradient(cube, x)
+    np.testing.assert_allclose(first, 3 * x * x, atol=1e-12)
+
+    def length(x):
+        (g,) = REFERENCE.gradient(cube, x)
+        return np.sum(g * g)
+
+    (second,) = REFERENCE.gradient(length, x)
+    np.testing.assert_allclose(second, 36 * x**3, atol=1e-7)
+
+
+def test_gradient_of_a_gradient_of_a_gradient():
+    x = np.array([0.5, -1.0, 2.0])
+
+    def once(function):
+        return lambda x: np.sum(REFERENCE.gradient(function, x)[0])
+
+    (third,) = REFERENCE.gradient(once(once(lambda x: np.sum(np.exp(x)))), x)
+    np.testing.assert_allclose(third, np.exp(x), rtol=1e-9)
+
+
+def test_gradient_by_every_argument_and_beside_a_moving_tensor():
+    x, w = np.array([1.0, 2.0]), np.array([3.0, 5.0])
+    by_x, by_w = REFERENCE.gradient(lambda x, w: np.sum(x * x * w), x, w)
+    np.testing.assert_allclose(by_x, [6, 20])
+    np.testing.assert_allclose(by_w, [1, 4])
+    (nothing,) = REFERENCE.gradient(lambda x: np.sum(w), x)
+    np.testing.assert_array_equal(nothing, [0, 0])
+
+    def penalty(x):  # the inner function closes over x, which moves
+        (by_w,) = REFERENCE.gradient(lambda w: np.sum(x * w * w), w)
+        return np.sum(by_w)
+
+    np.testing.assert_allclose(slope(penalty, x), 2 * w, rtol=1e-11)
+
+
+def test_stop_gradient_stops_at_every_level():
+    x = np.array([1.5, -2.0])
+    assert slope(lambda x: REFERENCE.stop_gradient(x) * x, x) == [1.5, -2.0]
+
+    def inner(x):
+        (g,) = REFERENCE.gradient(lambda x: np.sum(REFERENCE.stop_gradient(x) * x * x), x)
+        return g * x  # 2 stopped x x
+
+    np.testing.assert_allclose(slope(inner, x), 4 * x * x, rtol=1e-11)
+
+
+def test_custom_gradient_is_what_backward_says():
+    x = np.array([1.5, -2.0])
+
+    def odd(x):  # x^2, which claims to have the derivative x^3
+        return REFERENCE.custom_gradient(lambda x: x * x, lambda x, g: x**3 * g, x)
+
+    np.testing.assert_array_equal(odd(x), x * x)
+    np.testing.assert_allclose(slope(odd, x), x**3)
+
+    def inner(x):
+        (g,) = REFERENCE.gradient(lambda x: np.sum(odd(x)), x)
+        return g
+
+    np.testing.assert_allclose(slope(inner, x), 3 * x * x, rtol=1e-11)
+    np.testing.assert_allclose(slope(lambda x: inner(x) * x, x), 4 * x**3, rtol=1e-11)
+
+
+def test_custom_gradient_to_another_shape():
+    def total(x):
+        return REFERENCE.custom_gradient(
+            lambda x: np.sum(x, axis=1), lambda x, g: np.broadcast_to(2 * g[:, None], x.shape), x
+        )
+
+    x = np.arange(6.0).reshape(2, 3)
+    assert slope(lambda x: total(x) * np.array([1, 10]), x) == [[2, 2, 2], [20, 20, 20]]
+
+
+def test_control_flow():
+    def double(x):
+        return x + x
+
+    small, large = np.array([1.0]), np.array([5.0])
+    for x, wanted in ((small, 2.0), (large, -5.0)):
+        y = REFERENCE.cond(REFERENCE.greater(3.0, x[0]), double, lambda x: -x, x)
+        assert y == wanted
+    grown = REFERENCE.while_loop(lambda x: REFERENCE.greater(100.0, x[0]), double, small)
+    assert grown == 128
+    xs = np.array([[2.0], [3.0]])
+    scanned = REFERENCE.scan(lambda state, x: state * x + 1, small, xs)
+    assert scanned == (1 * 2 + 1) * 3 + 1
+    assert slope(lambda x: REFERENCE.scan(lambda state, x: state * x, x, xs), small) == [6.0]
+    each = REFERENCE.per_example(lambda a, b: np.sum(a * b), xs, xs)
+    np.testing.assert_array_equal(each, [4, 9])
+
+
 # -- shapes and counts ---------------------------------------------------------------------------
 
 
@@ -198,7 +400,7 @@ def test_shapes_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("bits", [8, 24])
 def test_noise_has_the_size_of_the_unit_roundoff(bits):
     x = np.ones(10_000)
-    y = NoisyOps(REFERENCE, bits=bits, seed=0).add(x, x)
+    y = NoisyOps(REFERENCE, Noise(bits=bits, seed=0)).add(x, x)
     relative = y / 2 - 1
     assert np.abs(relative).max() <= 2.0**-bits
     assert relative.std() == pytest.approx(2.0**-bits / np.sqrt(3), rel=0.05)
@@ -206,7 +408,7 @@ def test_noise_has_the_size_of_the_unit_roundoff(bits):
 
 def test_noise_of_a_sum_grows_with_the_root_of_its_terms():
     def spread(terms):
-        noisy = NoisyOps(REFERENCE, bits=24, seed=0)
+        noisy = NoisyOps(REFERENCE, Noise(bits=24, seed=0))
         rng = np.random.default_rng(0)
         x, w = rng.normal(size=(200, terms)), rng.normal(size=(terms, 20))
         return np.linalg.norm(noisy.dense(x, w) - x @ w) / np.linalg.norm(x @ w)
@@ -215,7 +417,7 @@ def test_noise_of_a_sum_grows_with_the_root_of_its_terms():
 
 
 def test_operations_that_move_values_are_left_alone():
-    noisy = NoisyOps(REFERENCE, bits=4, seed=0)
+    noisy = NoisyOps(REFERENCE, Noise(bits=4, seed=0))
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
     np.testing.assert_array_equal(noisy.relu(x), np.maximum(x, 0))
     np.testing.assert_array_equal(noisy.transpose(x, (0, 3, 1, 2)), x.transpose(0, 3, 1, 2))
@@ -224,7 +426,43 @@ def test_operations_that_move_values_are_left_alone():
 
 def test_noise_is_new_at_every_call_and_the_same_for_a_seed():
     x = np.ones(5)
-    first, second = (NoisyOps(REFERENCE, bits=24, seed=3) for _ in range(2))
+    first, second = (NoisyOps(REFERENCE, Noise(bits=24, seed=3)) for _ in range(2))
     draws = [first.add(x, x) for _ in range(2)]
     assert not np.array_equal(draws[0], draws[1])
     np.testing.assert_array_equal(draws[0], second.add(x, x))
+
+
+def test_the_inputs_of_a_contraction_are_rounded_where_it_does_that():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(200, 16)), rng.normal(size=(16, 20))
+
+    def spread(**noise):
+        y = NoisyOps(REFERENCE, Noise(bits=24, seed=0, **noise)).dense(x, w)
+        return np.linalg.norm(y - x @ w) / np.linalg.norm(x @ w)
+
+    # of a uniform number in [-1, 1] the standard deviation is 1 / sqrt 3, for both operands
+    assert spread(input_bits=11) == pytest.approx(2.0**-11 * np.sqrt(2 / 3), rel=0.1)
+    assert spread(input_bits=24) == spread()
+    assert spread() < 2.0**-20
+
+
+def test_recurrence_is_disturbed_at_every_step():
+    rng = np.random.default_rng(0)
+    noisy = NoisyOps(REFERENCE, Noise(bits=16, seed=0))
+    n, hidden = 5, 4
+    for op, gates in (("lstm", 4), ("gru", 3)):
+        shapes = [(n, 7, 3), (n, hidden), (3, gates * hidden), (hidden, gates * hidden)]
+        shapes += [(gates * hidden,)]
+        shapes.insert(2, (n, hidden)) if op == "lstm" else shapes.append((gates * hidden,))
+        tensors = [rng.normal(size=shape) for shape in shapes]
+        wanted, found = (getattr(o, op)(*tensors) for o in (REFERENCE, noisy))
+        for a, b in zip(wanted, found, strict=True):
+            assert a.shape == b.shape
+            assert 0 < np.linalg.norm(a - b) < 2.0**-11 * np.linalg.norm(a)
+
+
+def test_forms_run_functions_over_noisy_operations():
+    noisy = NoisyOps(REFERENCE, Noise(bits=10, seed=0))
+    (gradient,) = noisy.gradient(lambda x: noisy.sum(noisy.multiply(x, x), axis=0), np.ones(3))
+    np.testing.assert_allclose(gradient, 2.0, rtol=2.0**-6)
+    assert (gradient != 2.0).any()

@@ -36,7 +36,7 @@ def test_warm_up_reaches_its_minimum_and_sizes_blocks(client):
 
 
 def test_tensors_come_back_in_the_program_s_precision(client, toys):
-    tensors = agree(toys, client, deadline=clock.now() + 20)
+    tensors = agree(toys, client, CASE, deadline=clock.now() + 20)
     assert tensors["output"].shape == (4, 10)
     assert tensors["output"].dtype == np.float32
 

@@ -128,18 +128,21 @@ class Program(torch_eager.Program):
         self._output_dtype = output.dtype
         return output
 
-    def _backward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self._optimizer.zero_grad(set_to_none=True)
+    def _add_gradients(
+        self, x: torch.Tensor, y: torch.Tensor, parts: int = 1
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         output = self._module(x)
         loss = F.cross_entropy(output, y)
-        loss.backward()
+        (loss if parts == 1 else loss / parts).backward()
         self._output_dtype = output.dtype
-        return loss, output
+        return loss.detach(), output
 
     def _clip(self) -> None:
-        max_norm = self._spec.training.clip_norm
-        if max_norm is not None:
-            nn.utils.clip_grad_norm_(self._module.parameters(), max_norm)
+        recipe = self._spec.training
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._module.parameters(), recipe.clip_norm)
+        if recipe.clip_value is not None:
+            nn.utils.clip_grad_value_(self._module.parameters(), recipe.clip_value)
 
     def gradients(self, batch: Any) -> Gradients:
         before = {name: b.clone() for name, b in self._buffers.items()}

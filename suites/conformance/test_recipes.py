@@ -1,18 +1,28 @@
-"""Every training recipe in every adapter, on the smallest model, in float64."""
+"""Every training recipe in every adapter, on the smallest model; and what only a model with batch
+normalisation can show of accumulation."""
 
 from adapters import model as models
 from adapters.training import RECIPES
 from suites.selection import Plan
 
 MODEL = "mlp"
-PLAN = Plan(
-    "conformance",
-    modes=("train",),
-    precisions=("fp64",),
-    size="tiny",
-    recipes=tuple(name for name in RECIPES if name != models.get(MODEL).recipe),
-    models=(MODEL,),
-)
+
+
+def plan(model: str, recipes: tuple[str, ...]) -> Plan:
+    return Plan(
+        "conformance",
+        modes=("train",),
+        precisions=("fp64", "fp32"),
+        size="tiny",
+        recipes=recipes,
+        models=(model,),
+    )
+
+
+PLANS = [
+    plan(MODEL, tuple(name for name in RECIPES if name != models.get(MODEL).recipe)),
+    plan("convnet", ("sgd_accumulation",)),
+]
 
 
 def test_recipe(case, run):

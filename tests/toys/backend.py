@@ -28,6 +28,10 @@ class Adapter(base.Adapter):
     def program(self, spec):
         return Program(spec)
 
+    def function(self, body, setting):
+        require(setting.precision in ("fp64", "fp32"), "the toy backend has no 16 bits")
+        return Function(body, self.ops(), setting.dtype)
+
 
 class Program(base.Program):
     untimed = ""
@@ -57,3 +61,16 @@ class Program(base.Program):
             "device_kind": "cpu",
             "threads": None,  # NumPy's, which nobody tells
         }
+
+
+class Function(base.Function):
+    def __init__(self, body, ops, dtype):
+        self.body, self.ops, self.dtype = body, ops, dtype
+
+    def __call__(self, inputs):
+        tensors = {n: self.converted(v) for n, v in inputs.items()}
+        outputs = self.body(self.ops, tensors)
+        return {n: self.converted(np.asarray(v)) for n, v in outputs.items()}
+
+    def converted(self, x):
+        return x.astype(self.dtype) if x.dtype.kind == "f" else x

@@ -1,0 +1,1 @@
+"""Small computations over the vocabulary that are more than one operation, a file per suite."""

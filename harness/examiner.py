@@ -1,0 +1,243 @@
+"""Has adapters do exercises, and brings together what judging them needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import clock
+from harness.client import Client
+from harness.memo import Memo
+from harness.pool import Pool
+from harness.protocol import load_tensors, save_tensors
+from numerics import examination, exercises, floor
+from numerics.errors import normwise
+from numerics.exercises import Exercise
+from numerics.judge import Judgement
+from results.records import Case
+
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`results` by key of the exercise and name; `failed` says why an exercise has none; `counts`
+    how often the function had been traced and compiled, where one function did them in turn."""
+
+    results: Mapping[str, Tensors]
+    failed: Mapping[str, Mapping[str, str]]
+    counts: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
+
+
+class Examiner:
+    """Knows the tables of exercises, what their results should be, and how exact they can be."""
+
+    def __init__(self, pool: Pool, memo: Memo) -> None:
+        self._pool = pool
+        self._memo = memo
+        self._asked: Mapping[Case, Sequence[Exercise]] = {}
+        self._in_turn: Collection[str] = ()
+        #: What any adapter is asked, by (suite, subject) and by these with mode and precision.
+        self._subjects: dict[tuple[str, ...], dict[str, Exercise]] = {}
+        self._lock = threading.RLock()
+        self._expected: dict[str, Tensors] = {}
+        self._inputs: dict[str, Path] = {}
+
+    def learn(
+        self, asked: Mapping[Case, Sequence[Exercise]], *, in_turn: Collection[str] = ()
+    ) -> None:
+        """Makes cases that are made of exercises known. `in_turn`: suites in which the exercises of
+        a case are one function that is called with one input after the other."""
+        self._asked = asked
+        self._in_turn = in_turn
+        self._subjects = defaultdict(dict)
+        for case, own in asked.items():
+            for about in (_subject(case), _subject(case)[:2]):
+                self._subjects[about] |= {exercise.key: exercise for exercise in own}
+
+    def knows(self, case: Case) -> bool:
+        """Whether the case is made of exercises."""
+        return case in self._asked
+
+    def exercises(self, case: Case) -> Sequence[Exercise]:
+        """The exercises of a case."""
+        return self._asked[case]
+
+    def expected(self, exercise: Exercise) -> Tensors:
+        """What NumPy says that the results should be."""
+        with self._lock:
+            if exercise.key not in self._expected:
+                question = {"exercise": exercise.digest}
+                made = self._memo.get(question, lambda: exercises.expected(exercise))
+                self._expected[exercise.key] = made
+            return self._expected[exercise.key]
+
+    def answers(self, case: Case, client: Client) -> Answers:
+        """The results of a case's exercises in a worker. Raises WorkerFailure."""
+        if case.suite in self._in_turn:
+            return self._ask_in_turn(case, client)
+        found, failed = self._ask(case, client, [None])
+        return Answers(found[0], failed)
+
+    def once(self, exercises_: Sequence[Exercise], case: Case, client: Client) -> list[Judgement]:
+        """Judgements on exercises that are not in a table, in float64: results and, where the
+        adapter differentiates, gradients. Raises WorkerFailure."""
+        asked = list({exercise.key: exercise for exercise in exercises_}.values())
+        inputs = self._pool.scratch_file("drawn.npz")
+        save_tensors(inputs, self._handed(asked))
+        rows = []
+        for mode in ("infer", "train"):
+            now = dataclasses.replace(case, mode=mode)
+            runs, failed = self._ask(now, client, [None], asked=asked, inputs=inputs)
+            rows += self._judged(asked, Answers(runs[0], failed), {}, case.precision)
+        inputs.unlink()
+        return rows
+
+    def _ask_in_turn(self, case: Case, client: Client) -> Answers:
+        out = self._pool.scratch_file("results.npz")
+        told = client.request(
+            "in_turn",
+            timeout=self._pool.settings.case_timeout,
+            setting=_setting(case),
+            calls={e.key: dataclasses.asdict(e.call) for e in self.exercises(case)},
+            inputs=str(self._inputs_file(case.suite, case.model)),
+            out=str(out),
+        )
+        results: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
+        for name, value in load_tensors(out).items():
+            key, _, tensor = name.partition(":")
+            results[key][tensor] = value
+        out.unlink()
+        return Answers(results, {}, told["counts"])
+
+    def floors(self, case: Case, client: Callable[[], Client]) -> dict[str, float]:
+        """Noise floors of what any adapter is asked in a case like this one, measured by disturbing
+        a float64 program of this case's adapter: `KEY:NAME` -> relative floor. Raises
+        WorkerFailure."""
+        precision = "fp32" if case.precision == "fp64" else case.precision
+        digests = [exercise.digest for exercise in self._subjects[_subject(case)].values()]
+        question = {"floors": digests, "mode": case.mode, "precision": precision}
+        kept = self._memo.get(
+            {**question, "adapter": case.adapter},
+            lambda: self._measured(case, precision, client()),
+        )
+        scale = 2.0 ** (floor.BITS - 53) if case.precision == "fp64" else 1.0
+        return {name: float(value) * scale for name, value in kept.items()}
+
+    def _measured(self, case: Case, precision: str, client: Client) -> Tensors:
+        exact = dataclasses.replace(case, precision="fp64")
+        noises = [dataclasses.asdict(noise) for noise in floor.noises(precision)]
+        asked = [e for e in self._subjects[_subject(case)].values() if not e.exact]
+        if not asked:
+            return {}
+        # against the same program without noise: what is wrong with it is no rounding
+        (clean, *runs), _ = self._ask(exact, client, [None, *noises], asked=asked)
+        found = {}
+        for exercise in asked:
+            for name, value in clean.get(exercise.key, {}).items():
+                errors = [normwise(run[exercise.key][name], value) for run in runs]
+                finite = [error for error in errors if math.isfinite(error)]
+                rms = math.sqrt(np.mean(np.square(finite))) if finite else 0.0
+                found[f"{exercise.key}:{name}"] = np.asarray(rms)
+        return found
+
+    def judge(self, case: Case, answers: Answers, floors: Mapping[str, float]) -> list[Judgement]:
+        """A judgement for every result, and one for every exercise that has none."""
+        return self._judged(self.exercises(case), answers, floors, case.precision)
+
+    def _judged(
+        self,
+        asked: Sequence[Exercise],
+        answers: Answers,
+        floors: Mapping[str, float],
+        precision: str,
+    ) -> list[Judgement]:
+        rows = []
+        for exercise in asked:
+            if exercise.key in answers.failed:
+                rows.append(_without(exercise, answers.failed[exercise.key]))
+                continue
+            own = answers.results[exercise.key]
+            prefix = f"{exercise.key}:"
+            about = {n.removeprefix(prefix): f for n, f in floors.items() if n.startswith(prefix)}
+            reference = self.expected(exercise)
+            rows += examination.results(exercise, own, reference, about, precision)
+        return rows
+
+    def _ask(
+        self,
+        case: Case,
+        client: Client,
+        noises: Sequence[Any],
+        *,
+        asked: Sequence[Exercise] | None = None,
+        inputs: Path | None = None,
+    ) -> tuple[list[dict[str, dict[str, np.ndarray]]], Mapping[str, Mapping[str, str]]]:
+        asked = self.exercises(case) if asked is None else asked
+        deadline = clock.now() + self._pool.settings.case_timeout
+        out = self._pool.scratch_file("results.npz")
+        told = client.request(
+            "exercise",
+            timeout=deadline - clock.now(),
+            setting=_setting(case),
+            calls={e.key: dataclasses.asdict(e.call) for e in asked},
+            by={e.key: list(e.by) for e in asked if case.mode == "train"},
+            noises=list(noises),
+            inputs=str(inputs or self._inputs_file(case.suite, case.model)),
+            out=str(out),
+        )
+        runs: list[dict[str, dict[str, np.ndarray]]] = [defaultdict(dict) for _ in noises]
+        for name, value in load_tensors(out).items():
+            number, _, rest = name.partition(":")
+            key, _, tensor = rest.partition(":")
+            runs[int(number)][key][tensor] = value
+        out.unlink()
+        return runs, told["failed"]
+
+    def _inputs_file(self, suite: str, subject: str) -> Path:
+        """A file with inputs and cotangents of all exercises of a subject."""
+        with self._lock:
+            place = f"{suite}-{subject}"
+            if place not in self._inputs:
+                path = self._pool.scratch_file(f"exercises-{place}.npz")
+                save_tensors(path, self._handed(self._subjects[suite, subject].values()))
+                self._inputs[place] = path
+            return self._inputs[place]
+
+    def _handed(self, asked: Iterable[Exercise]) -> dict[str, np.ndarray]:
+        """What a worker needs to do exercises: inputs, and cotangents of their outputs."""
+        tensors: dict[str, np.ndarray] = {}
+        for exercise in asked:
+            key = exercise.key
+            tensors |= {f"{key}:{name}": value for name, value in exercise.handed.items()}
+            if exercise.by:
+                seeds = exercises.cotangents(exercise, _outputs(self.expected(exercise)))
+                tensors |= {f"cotangent:{key}:{name}": seed for name, seed in seeds.items()}
+        return tensors
+
+
+def _subject(case: Case) -> tuple[str, ...]:
+    return case.suite, case.model, case.mode, case.precision
+
+
+def _setting(case: Case) -> dict[str, Any]:
+    return {"device": case.device, "precision": case.precision, "threads": 1}
+
+
+def _outputs(tensors: Tensors) -> Tensors:
+    return {name: t for name, t in tensors.items() if not name.startswith("gradient:")}
+
+
+def _without(exercise: Exercise, failure: Mapping[str, str]) -> Judgement:
+    """The row of an exercise that has no result."""
+    verdict = "unsupported" if failure["status"] == "unsupported" else "divergent"
+    told = f"{failure['status']}: {failure['reason']}"
+    return Judgement("output", exercise.name, math.inf, None, None, verdict, "none", told)

@@ -1,0 +1,128 @@
+"""Judges the results of exercises: single operations and small compositions of them.
+
+Shape and dtype come first, then the positions of NaN and of infinities; then
+
+    an exact exercise, integers, booleans   every element equals the reference, in every precision
+    fp64                                    the identity gate, as for models (`numerics.judge`)
+    fp32, bf16, fp16                        the ratio of the error to the noise floor in that
+                                            precision, as for models
+
+The reference is what NumPy computes in float64 from the very same inputs, which every precision
+holds exactly. A result that is within one unit roundoff of it cannot be better, so no floor is
+below that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from numerics import judge
+from numerics.errors import normwise
+from numerics.exercises import Exercise
+from numerics.judge import Judgement
+
+Tensors = Mapping[str, np.ndarray]
+
+#: Precision -> dtype of a floating-point result at the boundary: NumPy has no bfloat16.
+DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "float32", "fp16": "float16"}
+SOURCE = "numpy in float64"
+
+
+def results(
+    exercise: Exercise,
+    tensors: Tensors,
+    reference: Tensors,
+    floors: Mapping[str, float],
+    precision: str,
+) -> list[Judgement]:
+    """One judgement per result. `reference` and `floors` are by the names in `tensors`; floors are
+    those of `precision`, relative."""
+    return [
+        _judged(exercise, name, value, reference, floors.get(name, 0.0), precision)
+        for name, value in tensors.items()
+    ]
+
+
+def _judged(
+    exercise: Exercise,
+    name: str,
+    value: np.ndarray,
+    reference: Tensors,
+    floor: float,
+    precision: str,
+) -> Judgement:
+    quantity, tensor = label(exercise, name)
+    if name not in reference:
+        reason = "numpy has no such result"
+        return Judgement(quantity, tensor, math.inf, None, None, "mistrusted", SOURCE, reason)
+    wanted = reference[name]
+    problem = misfit(value, wanted, precision)
+    if problem:
+        return Judgement(quantity, tensor, math.inf, None, None, "divergent", SOURCE, problem)
+    if exercise.exact or wanted.dtype.kind != "f":
+        wrong = int(np.sum(~_equal(value, wanted)))
+        error = normwise(value, wanted) if wrong else 0.0
+        reason = f"{wrong} of {wanted.size} elements differ, but none may" if wrong else ""
+        verdict = "divergent" if wrong else "bitwise"
+        return Judgement(quantity, tensor, error, None, None, verdict, SOURCE, reason)
+    error = 0.0 if wanted.size == 0 else normwise(value, wanted)
+    floor = max(floor, 2.0 ** -judge.BITS[precision])
+    ratio = error / floor
+    if precision == "fp64":
+        if judge.PRECISION_EQUAL * floor > exercise.bound:
+            same = ratio <= judge.PRECISION_EQUAL
+            return _row(exercise, name, error, floor, ratio, "identical" if same else "divergent")
+        verdict = "identical" if error <= exercise.bound else "divergent"
+        return _row(exercise, name, error, None, None, verdict)
+    return _row(exercise, name, error, floor, ratio, judge.verdict_of(ratio))
+
+
+def _row(
+    exercise: Exercise,
+    name: str,
+    error: float,
+    floor: float | None,
+    ratio: float | None,
+    verdict: str,
+) -> Judgement:
+    return Judgement(*label(exercise, name), error, floor, ratio, verdict, SOURCE)
+
+
+def label(exercise: Exercise, name: str) -> tuple[str, str]:
+    """`gradient:x` of the exercise "odd sizes" -> ("gradient", "odd sizes: x")."""
+    quantity, _, tensor = name.partition(":")
+    number = quantity.removeprefix("output")
+    told = tensor or (f"result {number}" if number and quantity.startswith("output") else "")
+    quantity = "output" if quantity.startswith("output") else quantity
+    return quantity, f"{exercise.name}: {told}" if told else exercise.name
+
+
+def misfit(value: np.ndarray, wanted: np.ndarray, precision: str) -> str:
+    """Why a result cannot even be compared, or the empty string."""
+    if value.shape != wanted.shape:
+        return f"the shape is {value.shape}, but should be {wanted.shape}"
+    if wanted.dtype.kind == "f":
+        dtype = DTYPES[precision]
+    elif wanted.dtype.kind == "i" and wanted.dtype.itemsize > 1:
+        dtype = value.dtype.name if value.dtype.kind in "iu" else "an integer"  # of any width
+    else:
+        dtype = wanted.dtype.name
+    if value.dtype.name != dtype:
+        return f"the dtype is {value.dtype.name}, but should be {dtype}"
+    if wanted.dtype.kind != "f":
+        return ""
+    for what, test in (("NaN", np.isnan), ("infinite", np.isinf)):
+        if not np.array_equal(test(value), test(wanted)):
+            count = int(np.sum(test(value) != test(wanted)))
+            return f"{count} of {value.size} elements are {what} where they should not be, or not"
+    return ""
+
+
+def _equal(value: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    same = value == wanted
+    if wanted.dtype.kind == "f":
+        same |= np.isnan(value) & np.isnan(wanted)
+    return same

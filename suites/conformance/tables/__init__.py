@@ -1,0 +1,1 @@
+"""The exercises of the vocabulary's operations, a module for each family of them."""

@@ -1,0 +1,143 @@
+"""Exercises are judged by shape, dtype and values; every way to be wrong is found."""
+
+import math
+
+import numpy as np
+import pytest
+
+from adapters.exercise import Call
+from numerics import examination, exercises
+from numerics.exercises import Exercise, coarse
+
+X = np.array([1.0, -2.0, 0.5])
+
+
+def exercise(**changes):
+    return Exercise("relu", "usual", Call("relu"), {"x": X}, ("x",), **changes)
+
+
+def verdict(value, wanted, *, precision="fp32", floor=0.0, **changes):
+    found = examination.results(
+        exercise(**changes), {"output": value}, {"output": wanted}, {"output": floor}, precision
+    )
+    return found[0]
+
+
+def f32(x):
+    return np.asarray(x, np.float32)
+
+
+def test_values_are_judged_by_the_floor_of_their_precision():
+    assert verdict(f32(X), X).verdict == "bitwise"
+    assert verdict(f32(X * (1 + 3e-7)), X, floor=1e-7).verdict == "rounding-equal"
+    assert verdict(f32(X * (1 + 3e-6)), X, floor=1e-7).verdict == "divergent"
+    assert verdict(f32(X * (1 + 3e-6)), X, floor=1e-7, precision="bf16").verdict != "divergent"
+    assert verdict(X * (1 + 1e-9), X, precision="fp64").verdict == "divergent"
+    assert verdict(X * (1 + 1e-12), X, precision="fp64").verdict == "identical"
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "told"),
+    [
+        (f32(X[:2]), X, "the shape is (2,), but should be (3,)"),
+        (X, X, "the dtype is float64, but should be float32"),
+        (f32([1, np.nan, 2]), X, "1 of 3 elements are NaN"),
+        (f32([1, np.inf, 2]), X, "1 of 3 elements are infinite"),
+        (f32([1, 2]), np.array([1, 2]), "the dtype is float32, but should be an integer"),
+        (np.array([1, 0]), np.array([True, False]), "but should be bool"),
+        (np.array([1], np.int32), np.array([1], np.int8), "the dtype is int32, but should be int8"),
+    ],
+)
+def test_what_cannot_be_compared_diverges(value, wanted, told):
+    found = verdict(value, wanted)
+    assert found.verdict == "divergent"
+    assert found.error == math.inf
+    assert told in found.reason
+
+
+def test_integers_of_any_width_are_compared_exactly():
+    assert verdict(np.array([3], np.int32), np.array([3])).verdict == "bitwise"
+    found = verdict(np.array([3, 4], np.int32), np.array([3, 5]))
+    assert (found.verdict, found.reason) == ("divergent", "1 of 2 elements differ, but none may")
+
+
+def test_an_exact_exercise_allows_no_rounding_in_any_precision():
+    for precision, dtype in (("fp64", "float64"), ("fp32", "float32"), ("fp16", "float16")):
+        value = np.asarray([1.0, -2.0, 0.5], dtype)
+        assert verdict(value, X, precision=precision, exact=True).verdict == "bitwise"
+        value[1] = np.nextafter(value[1], value.dtype.type(0))
+        assert verdict(value, X, precision=precision, exact=True).verdict == "divergent"
+
+
+def test_nan_and_infinities_in_their_places_are_right():
+    wanted = np.array([np.nan, np.inf, -np.inf, 2.0])
+    assert verdict(f32(wanted), wanted, exact=True).verdict == "bitwise"
+    assert verdict(f32(-wanted), wanted).verdict == "divergent"
+
+
+def test_nothing_is_equal_to_nothing():
+    assert verdict(f32(np.zeros((0, 3))), np.zeros((0, 3))).verdict == "bitwise"
+    assert verdict(f32(np.zeros((3, 0))), np.zeros((0, 3))).verdict == "divergent"
+
+
+def test_a_result_that_numpy_does_not_have_is_mistrusted():
+    found = examination.results(exercise(), {"output1": X}, {"output": X}, {}, "fp64")
+    assert found[0].verdict == "mistrusted"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("output", ("output", "usual")),
+        ("output2", ("output", "usual: result 2")),
+        ("gradient:x", ("gradient", "usual: x")),
+    ],
+)
+def test_results_have_names_for_people(name, told):
+    assert examination.label(exercise(), name) == told
+
+
+# -- references ------------------------------------------------------------------------------------
+
+
+def test_the_reference_has_outputs_and_gradients_by_complex_steps():
+    found = exercises.expected(exercise())
+    seeds = exercises.cotangents(exercise(), {"output": X})
+    np.testing.assert_array_equal(found["output"], [1.0, 0.0, 0.5])
+    np.testing.assert_allclose(found["gradient:x"], seeds["output"] * [1, 0, 1], rtol=1e-15)
+
+
+def test_strided_inputs_are_handed_over_reversed_and_put_right():
+    x = coarse(np.arange(6.0).reshape(2, 3))
+    one = Exercise("relu", "strided", Call("relu", strided=("x",)), {"x": x}, ("x",))
+    assert one.handed["x"].shape == (3, 2)
+    found = exercises.expected(one)
+    np.testing.assert_array_equal(found["output"], x)
+    assert found["gradient:x"].shape == (3, 2)
+
+
+def test_values_that_a_low_precision_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="x has values that bfloat16 does not hold"):
+        Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])})
+    Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])}, precisions=("fp64", "fp32"))
+    with pytest.raises(ValueError, match="601 elements, but at most 600"):
+        Exercise("relu", "large", Call("relu"), {"x": np.ones(601)}, ("x",))
+
+
+def test_coarse_values_survive_bfloat16():
+    values = coarse(np.random.default_rng(0).normal(size=1000))
+    bits = values.astype(np.float32).view(np.uint32)
+    assert not (bits & 0xFFFF).any()
+    np.testing.assert_array_equal(coarse(values), values)
+
+
+def test_the_digest_changes_with_whatever_matters():
+    told = {
+        exercise().digest,
+        exercise(exact=True).digest,
+        Exercise("relu", "usual", Call("relu"), {"x": -X}, ("x",)).digest,
+        Exercise("relu", "usual", Call("relu"), {"x": X}).digest,
+        Exercise("relu", "usual", Call("gelu"), {"x": X}, ("x",)).digest,
+    }
+    assert len(told) == 5
+    assert exercise().digest == exercise().digest

@@ -1,0 +1,70 @@
+"""Exercises from table to verdict, with a toy adapter in a worker."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from adapters.exercise import Call
+from harness.examiner import Examiner
+from harness.memo import Memo
+from harness.pool import Role
+from numerics.exercises import Exercise, coarse
+from results.records import Case
+
+X = coarse(np.random.default_rng(0).normal(size=(3, 5)))
+ONES = np.ones(5)
+TABLE = [
+    Exercise("relu", "usual", Call("relu"), {"x": X}, ("x",)),
+    Exercise("relu", "integers", Call("relu"), {"x": np.rint(X)}, exact=True),
+    Exercise(
+        "layer_norm", "usual", Call("layer_norm", {"epsilon": 1e-5}),
+        {"x": X, "scale": ONES, "offset": ONES},
+    ),
+]  # fmt: skip
+
+
+def case(subject, adapter, precision="fp64", mode="infer"):
+    return Case("operations", mode, subject, "tiny", adapter, "cpu", precision, 1)
+
+
+def judged(pool, of, floors=()):
+    examiner = Examiner(pool, Memo(None, {}))
+    own = [e for e in TABLE if e.subject == of.model and (of.mode == "infer" or e.by)]
+    examiner.learn({of: own})
+    answers = examiner.answers(of, pool.client(Role(of.adapter, "judge")))
+    return examiner.judge(of, answers, dict(floors))
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+def test_a_right_adapter_is_right(toys, precision):
+    rows = judged(toys, case("relu", "backend", precision))
+    assert {row.verdict for row in rows} <= {"identical", "bitwise", "rounding-equal"}
+    assert [(row.quantity, row.tensor) for row in rows] == [
+        ("output", "usual"),
+        ("output", "integers"),
+    ]
+
+
+def test_a_wrong_epsilon_is_found(toys):
+    (row,) = judged(toys, case("layer_norm", "wrong_epsilon"))
+    assert row.verdict == "divergent"
+    assert 1e-7 < row.error < 1e-4
+
+
+def test_what_an_adapter_lacks_is_unsupported_with_its_reason(toys):
+    rows = judged(toys, case("relu", "backend", "bf16"))
+    assert {row.verdict for row in rows} == {"unsupported"}
+    assert rows[0].reason == "unsupported: the toy backend has no 16 bits"
+    (row,) = judged(toys, case("relu", "backend", mode="train"))
+    assert row.reason == "unsupported: this adapter computes no gradients"
+
+
+def test_drawn_exercises_are_judged_without_a_table(toys):
+    examiner = Examiner(toys, Memo(None, {}))
+    of = case("any", "wrong_epsilon")
+    client = toys.client(Role("wrong_epsilon", "judge"))
+    rows = examiner.once([TABLE[0], TABLE[0]], of, client)
+    assert [row.verdict for row in rows] == ["identical", "unsupported"]
+    rows = examiner.once([dataclasses.replace(TABLE[2], by=("x",))], of, client)
+    assert rows[0].verdict == "divergent"

@@ -1,0 +1,106 @@
+"""Exercises in a worker: together where that works, one by one where it does not."""
+
+import numpy as np
+import pytest
+
+from adapters.base import Setting, Unsupported
+from adapters.exercise import Call
+from adapters.numpy_reference import NumpyOps
+from harness import exercising
+from harness.errors import explained
+from tests.toys import backend
+
+SETTING = Setting("cpu", "fp64", 1)
+X = np.array([[1.0, -2.0], [3.0, -4.0]])
+
+
+class Ops(NumpyOps):
+    def gelu(self, x):
+        raise Unsupported("no gelu here")
+
+    def exp(self, x):
+        raise RuntimeError("exp is broken")
+
+
+class Adapter(backend.Adapter):
+    ops = Ops
+    runs = 0
+
+    def function(self, body, setting):
+        self.runs += 1
+        return super().function(body, setting)
+
+
+def run(calls, tensors, by=None):
+    adapter = Adapter()
+    found, failed = exercising.run(
+        adapter, calls, by or {}, SETTING, tensors, explain=lambda e: explained(e, adapter)
+    )
+    return found, failed, adapter.runs
+
+
+def test_calls_that_work_are_one_program():
+    calls = {"a": Call("relu"), "b": Call("transpose", {"axes": [1, 0]})}
+    found, failed, runs = run(calls, {"a:x": X, "b:x": X})
+    np.testing.assert_array_equal(found["a:output"], np.maximum(X, 0))
+    np.testing.assert_array_equal(found["b:output"], X.T)
+    assert (failed, runs) == ({}, 1)
+
+
+def test_what_fails_is_found_and_does_not_take_the_others_along():
+    calls = {"a": Call("relu"), "b": Call("gelu"), "c": Call("exp")}
+    found, failed, runs = run(calls, {f"{key}:x": X for key in calls})
+    assert list(found) == ["a:output"]
+    assert failed == {
+        "b": {"status": "unsupported", "reason": "no gelu here"},
+        "c": {"status": "failed", "reason": "RuntimeError: exp is broken"},
+    }
+    assert runs == 4
+
+
+def test_a_missing_kernel_is_unsupported():
+    told = explained(NotImplementedError("no such dtype"), Adapter())
+    assert told["status"] == "unsupported"
+    assert "no kernel" in told["reason"]
+
+
+def test_inputs_by_number_are_a_sequence_and_strided_ones_are_put_right():
+    calls = {"a": Call("concat", {"axis": 0}), "b": Call("relu", strided=("x",))}
+    found, _, _ = run(calls, {"a:xs/0": X, "a:xs/1": -X, "b:x": X.T.copy()})
+    np.testing.assert_array_equal(found["a:output"], np.concatenate([X, -X]))
+    np.testing.assert_array_equal(found["b:output"], np.maximum(X, 0))
+
+
+def test_several_results_have_numbers():
+    zeros = np.zeros(2)
+    tensors = {"x": X, "scale": zeros, "offset": zeros, "mean": zeros, "var": zeros}
+    call = Call("batch_norm", {"train": False, "momentum": 0.1, "epsilon": 0.5})
+    found, _, _ = run({"a": call}, {f"a:{n}": v for n, v in tensors.items()})
+    assert sorted(found) == ["a:output0", "a:output1", "a:output2"]
+
+
+def test_gradients_need_an_adapter_that_has_them():
+    _, failed, _ = run({"a": Call("relu")}, {"a:x": X, "cotangent:a:output": X}, {"a": ["x"]})
+    assert failed["a"]["reason"] == "this adapter computes no gradients"
+    _, failed, _ = run({"a": Call("argmax", {"axis": 0})}, {"a:x": X}, {"a": ["x"]})
+    assert "nothing to differentiate" in failed["a"]["reason"]
+
+
+def test_a_body_may_be_a_function_of_a_file():
+    found, _, _ = run({"a": Call("control:plain")}, {"a:x": X})
+    np.testing.assert_allclose(found["a:output"], np.tanh(X * X))
+
+
+def test_one_function_sees_several_inputs_in_turn():
+    calls = {"a": Call("control:plain"), "b": Call("control:plain")}
+    found, counts = exercising.run_in_turn(Adapter(), calls, SETTING, {"a:x": X, "b:x": X[:1]})
+    assert found["b:output"].shape == (1, 2)
+    assert counts["a"] == {"traces": None, "compilations": None, "graph_breaks": None}
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32"])
+def test_results_have_the_precision_s_dtype(precision):
+    found, _ = exercising.run(
+        Adapter(), {"a": Call("relu")}, {}, Setting("cpu", precision, 1), {"a:x": X}, explain=str
+    )
+    assert found["a:output"].dtype == {"fp64": np.float64, "fp32": np.float32}[precision]

@@ -1,0 +1,172 @@
+"""Planted faults change what they say and nothing else, in NumPy."""
+
+import numpy as np
+import pytest
+
+from adapters import faults
+from adapters import model as models
+from adapters.base import Spec
+from adapters.faults import CONTROLS, FAULTS, FaultyOps, rounded
+from adapters.numpy_reference import NumpyOps
+from adapters.ops import FORMS, NAMES
+from adapters.training import RECIPES
+
+OPS = NumpyOps()
+RNG = np.random.default_rng(0)
+IN_OPS = [f for f in FAULTS.values() if f.where == "op"]
+IN_GRADIENTS = {name for name in FAULTS if "gradient" in name or "unlearned" in name}
+
+
+def by_name(found):
+    return [pytest.param(fault, id=fault.name) for fault in found]
+
+
+def inputs(fault):
+    model = models.get(fault.model)
+    config = model.sizes["tiny"]
+    params, buffers = model.initial(config, np.random.default_rng(0))
+    return model, params, buffers, model.example(config, model.batch["tiny"])
+
+
+class Recorder:
+    """Answers every operation with its name and arguments."""
+
+    def __getattr__(self, name):
+        return lambda *arguments, **keywords: (name, arguments, keywords)
+
+
+# -- operations ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", by_name(IN_OPS))
+def test_other_operations_are_forwarded_as_they_are(fault):
+    faulty = FaultyOps(Recorder(), fault.change, "float64")
+    assert set(fault.change) <= set(NAMES + FORMS)
+    for name in set(NAMES + FORMS) - set(fault.change):
+        assert getattr(faulty, name)(1, b=2) == (name, (1,), {"b": 2})
+
+
+@pytest.mark.parametrize("fault", by_name(IN_OPS))
+def test_a_fault_in_an_operation_moves_what_the_model_computes(fault):
+    model, params, buffers, batch = inputs(fault)
+    train = fault.mode == "train"
+
+    def run(ops):
+        output, new = model.forward(
+            ops, {**params, **buffers}, batch["x"], config=model.sizes["tiny"], train=train
+        )
+        return [output, ops.cross_entropy(output, batch["y"]), *new.values()]
+
+    sound, found = run(OPS), run(faults.in_ops(OPS, fault.name, "float64"))
+    assert [a.shape for a in found] == [a.shape for a in sound]
+    moved = any(np.abs(a - b).max() > 1e-10 for a, b in zip(found, sound, strict=True))
+    assert moved == (fault.name not in IN_GRADIENTS)
+
+
+def test_what_is_taken_apart_is_the_same_where_nothing_is_changed():
+    x, scale, offset = RNG.normal(size=(3, 5, 8)), RNG.normal(size=8), RNG.normal(size=8)
+    op = faults._layer_norm()["layer_norm"]
+    wanted = OPS.layer_norm(x, scale, offset, epsilon=1e-3)
+    np.testing.assert_allclose(op(OPS, "float64", x, scale, offset, epsilon=1e-3), wanted)
+    q, k, v = RNG.normal(size=(3, 2, 5, 2, 4))
+    op = faults._attention()["attention"]
+    np.testing.assert_allclose(op(OPS, "float64", q, k, v), OPS.attention(q, k, v))
+    running = (np.zeros(8), np.ones(8))
+    keywords = {"train": True, "momentum": 0.1, "epsilon": 1e-3}
+    op = faults._batch_norm_taken_apart()["batch_norm"]
+    found = op(OPS, "float64", x, scale, offset, *running, **keywords)
+    for a, b in zip(found, OPS.batch_norm(x, scale, offset, *running, **keywords), strict=True):
+        np.testing.assert_allclose(a, b)
+
+
+def test_rounding_is_that_of_the_format():
+    x = RNG.normal(size=1000)
+    found = rounded(OPS, x, bits=24, dtype="float64")
+    np.testing.assert_array_equal(found, x.astype(np.float32))
+    found = rounded(OPS, x, bits=11, dtype="float64")
+    normal = np.abs(x) > 2.0**-14  # of float16
+    np.testing.assert_array_equal(found[normal], x[normal].astype(np.float16))
+
+
+def test_a_biased_running_variance_is_that_of_n():
+    x, ones = RNG.normal(size=(6, 3)), np.ones(3)
+    op = FAULTS["batch_norm_running_biased"].change["batch_norm"]
+    found = op(OPS, "float64", x, ones, ones, ones, ones, train=True, momentum=0.1, epsilon=1e-3)
+    np.testing.assert_allclose(found[2], 0.9 + 0.1 * x.var(axis=0))
+
+
+# -- recipes, weights, data ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", by_name(f for f in FAULTS.values() if f.where == "recipe"))
+def test_a_fault_in_a_recipe_is_another_recipe(fault):
+    sound = RECIPES[fault.recipe]
+    assert faults.in_recipe(sound, fault.name) != sound
+    spec = Spec("mlp", "tiny", "train", "cpu", "fp64", fault.recipe, 1, fault=fault.name)
+    assert spec.training == faults.in_recipe(sound, fault.name)
+
+
+def test_a_late_schedule_is_one_step_behind():
+    recipe = RECIPES["sgd_warmup_cosine"]
+    late = faults.in_recipe(recipe, "schedule_late")
+    assert not late.schedule.is_constant
+    assert [late.rate(t) for t in (2, 3, 9)] == [recipe.rate(t) for t in (1, 2, 8)]
+
+
+@pytest.mark.parametrize("fault", by_name(f for f in FAULTS.values() if f.where == "weights"))
+def test_a_fault_in_loading_changes_the_tensors_that_it_names(fault):
+    _, params, buffers, _ = inputs(fault)
+    changed = 0
+    for tensors in (params, buffers):
+        found = faults.in_weights(tensors, fault.name)
+        assert {n: v.shape for n, v in found.items()} == {n: v.shape for n, v in tensors.items()}
+        changed += sum(not np.array_equal(found[name], tensors[name]) for name in tensors)
+    assert changed == (2 if "swapped" in fault.name else 1)
+
+
+@pytest.mark.parametrize("fault", by_name(f for f in FAULTS.values() if f.where == "data"))
+def test_a_fault_in_data_changes_the_batch(fault):
+    _, _, _, batch = inputs(fault)
+    found = faults.in_batch(batch, fault.name, "float64")
+    assert {n: v.shape for n, v in found.items()} == {n: v.shape for n, v in batch.items()}
+    changed = [name for name in batch if not np.array_equal(found[name], batch[name])]
+    assert changed == [name for name in batch if (name == "x") == fault.infer]
+
+
+def test_a_fault_acts_in_its_own_place_only():
+    recipe, batch = RECIPES["adamw"], {"x": np.ones((2, 3)), "y": np.ones(2)}
+    assert faults.in_ops(OPS, "weight_scaled", "float64") is OPS
+    assert faults.in_ops(OPS, "", "float64") is OPS
+    assert faults.in_recipe(recipe, "gelu_tanh") is recipe
+    assert faults.in_weights(batch, "gelu_tanh") == batch
+    assert faults.in_batch(batch, "gelu_tanh", "float64") == batch
+    with pytest.raises(KeyError):
+        faults.find("no_such_fault")
+
+
+def test_there_are_faults_of_every_kind_and_for_every_model():
+    assert {fault.where for fault in FAULTS.values()} == {"op", "recipe", "weights", "data"}
+    assert {fault.model for fault in FAULTS.values()} >= {"mlp", "convnet", "vit"}
+    assert len(FAULTS) > 69  # as many as in the experiment of docs/numerics.md
+
+
+# -- what is no fault ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_one_unit_in_the_last_place(dtype):
+    _, _, _, batch = inputs(FAULTS["data_scale"])
+    moved = faults.in_batch(batch, "inputs_one_ulp", dtype)["x"]
+    before = batch["x"].astype(dtype)
+    assert moved.dtype == dtype
+    steps = np.abs(moved - before) / np.spacing(np.minimum(np.abs(moved), np.abs(before)))
+    np.testing.assert_array_equal(steps, 1)
+
+
+def test_a_permuted_batch_has_the_same_examples_in_another_order():
+    _, _, _, batch = inputs(CONTROLS["batch_permuted"])
+    found = faults.in_batch(batch, "batch_permuted", "float64")
+    order = faults.permutation(len(batch["y"]))
+    assert not np.array_equal(order, np.arange(len(order)))
+    np.testing.assert_array_equal(found["x"][np.argsort(order)], batch["x"])
+    np.testing.assert_array_equal(found["y"][np.argsort(order)], batch["y"])

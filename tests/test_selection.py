@@ -1,0 +1,88 @@
+"""Which exercises a preset asks of whom."""
+
+import numpy as np
+import pytest
+
+from adapters.exercise import Call
+from adapters.registry import Registry
+from numerics.exercises import Exercise, essentials
+from suites.selection import PROGRAMS, Selection, Subjects, Table
+
+X = np.ones(2)
+TABLE = Table(
+    "operations",
+    lambda: [
+        Exercise("relu", "usual", Call("relu"), {"x": X}, ("x",)),
+        Exercise("relu", "odd sizes", Call("relu"), {"x": X}),
+        Exercise("relu", "ties", Call("relu"), {"x": X}, exact=True),
+        Exercise("exp", "far", Call("exp"), {"x": X}, precisions=("fp64", "fp32")),
+    ],
+)
+REGISTRY = Registry({"torch_eager": "t", "jax_jit": "j", "torch_compile": "c", "mine": "m"})
+
+
+def asked(**options):
+    found = Selection(REGISTRY, **options).exercises(TABLE)
+    return {
+        (case.model, case.mode, case.adapter, case.precision): [e.name for e in exercises]
+        for case, exercises in found.items()
+    }
+
+
+def test_an_eager_adapter_and_somebody_else_s_do_everything_in_every_precision():
+    found = asked()
+    for adapter in ("torch_eager", "mine"):
+        for precision in ("fp64", "fp32", "bf16", "fp16"):
+            assert found["relu", "infer", adapter, precision] == ["usual", "odd sizes", "ties"]
+        assert found["relu", "train", adapter, "fp64"] == ["usual"]
+        assert ("exp", "infer", adapter, "bf16") not in found
+        assert ("exp", "train", adapter, "fp64") not in found
+
+
+def test_preset_quick_asks_less_of_compilers():
+    found = asked()
+    assert found["relu", "infer", "jax_jit", "fp32"] == ["usual", "odd sizes", "ties"]
+    assert found["relu", "infer", "jax_jit", "bf16"] == ["usual", "ties"]
+    assert found["relu", "infer", "torch_compile", "fp32"] == ["usual", "ties"]
+    assert ("relu", "infer", "torch_compile", "fp64") not in found
+
+
+@pytest.mark.parametrize("preset", ["standard", "full"])
+def test_other_presets_ask_everybody_for_everything(preset):
+    found = asked(preset=preset)
+    assert found["relu", "infer", "torch_compile", "fp64"] == ["usual", "odd sizes", "ties"]
+    assert len(found) == 4 * (4 + 4 + 2)
+
+
+def test_options_narrow_the_cases():
+    assert {key[2:] for key in asked(adapters=["mine"], precisions=["fp64"])} == {("mine", "fp64")}
+    assert asked(models=["mlp"]) == {}
+
+
+def test_subjects_are_cases_of_every_adapter():
+    wanted = Subjects("properties", ("layout", "reduction"), precisions=("fp64",))
+    selection = Selection(REGISTRY, adapters=["mine"])
+    assert [case.model for case in selection.subjects(wanted)] == ["layout", "reduction"]
+    assert Selection(REGISTRY, precisions=["fp32"]).subjects(wanted) == []
+    assert Selection(REGISTRY, models=["mlp"]).subjects(wanted) == []
+
+
+def test_fewer_programs_are_drawn_where_starting_one_takes_long():
+    selection = Selection(REGISTRY)
+    drawn = [selection.programs(name) for name in ("mine", "jax_jit", "torch_compile")]
+    assert drawn == [PROGRAMS, 3, 1]
+    assert Selection(REGISTRY, preset="full").programs("torch_compile") == PROGRAMS
+
+
+def test_the_essential_exercises_are_the_first_and_those_of_known_names():
+    assert [e.name for e in essentials(list(TABLE.exercises())[:3])] == ["usual", "ties"]
+
+
+def test_the_real_tables_have_something_for_every_adapter():
+    from suites.conformance import autodiff, control, operations, traps
+
+    for module in (autodiff, control, operations, traps):
+        table = Table("t", module.exercises)
+        cases = Selection(Registry.load()).exercises(table)
+        assert {case.adapter for case in cases} == set(Registry.load().modules)
+        assert {case.model for case in cases} == set(table.subjects())
