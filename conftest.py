@@ -155,7 +155,8 @@ def findings(request: pytest.FixtureRequest) -> Findings:
     try:
         found = trial.run()
     except WorkerFailure as failure:
-        raise pytest.skip.Exception(str(failure)) from None
+        ended = pytest.skip if failure.status == "unsupported" else pytest.fail
+        raise ended.Exception(str(failure)) from None
     self_test.write(session.store.folder / "self_test.csv", found.rows)
     config.stash[CONFUSION] = self_test.table(found)
     return found

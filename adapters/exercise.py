@@ -7,12 +7,14 @@ result should be, the worker does not know.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters import bodies
 from adapters.ops import NAMES, Array, Ops
+
+Body = Callable[[Ops, Mapping[str, Array]], dict[str, Array]]  # (ops, inputs) -> outputs
 
 
 @dataclass(frozen=True)
@@ -34,37 +36,49 @@ class Call:
 
         An input is the tensor argument of its name; inputs `xs/0`, `xs/1`, ... are together the
         sequence `xs`."""
-        tensors: dict[str, Any] = {}
-        for name, value in inputs.items():
-            if name in self.strided:
-                value = ops.transpose(value, range(len(ops.shape(value)))[::-1])
-            whole, _, part = name.partition("/")
-            if part:
-                tensors.setdefault(whole, []).append(value)
-            else:
-                tensors[name] = value
-        file, _, function = self.body.rpartition(":")
+        return self.bound()(ops, inputs)
+
+    def bound(self) -> Body:
+        """The same as a plain function, which a compiler can trace: nothing is looked up in it."""
+        function, arguments, strided = self._function(), dict(self.arguments), self.strided
+
+        def body(ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
+            tensors: dict[str, Any] = {}
+            for name, value in inputs.items():
+                if name in strided:
+                    value = ops.transpose(value, range(len(ops.shape(value)))[::-1])
+                whole, _, part = name.partition("/")
+                if part:
+                    tensors.setdefault(whole, []).append(value)
+                else:
+                    tensors[name] = value
+            result = function(ops, **tensors, **arguments)
+            if isinstance(result, tuple):
+                return {f"output{i}": value for i, value in enumerate(result)}
+            return {"output": result}
+
+        return body
+
+    def _function(self) -> Callable[..., Any]:
+        file, _, name = self.body.rpartition(":")
         if file:
-            module = importlib.import_module(f"adapters.exercises.{file}")
-            result = getattr(module, function)(ops, **tensors, **self.arguments)
-        elif self.body in NAMES:
-            result = getattr(ops, self.body)(**tensors, **self.arguments)
-        else:
-            result = getattr(bodies, self.body)(ops, **tensors, **self.arguments)
-        if isinstance(result, tuple):
-            return {f"output{i}": value for i, value in enumerate(result)}
-        return {"output": result}
+            return getattr(importlib.import_module(f"adapters.exercises.{file}"), name)
+        if name in NAMES:
+            return lambda ops, **arguments: getattr(ops, name)(**arguments)
+        return getattr(bodies, name)
 
 
-def together(calls: Mapping[str, Call]) -> Any:
+def together(calls: Mapping[str, Call]) -> Body:
     """One body that runs several calls: its inputs and outputs are those of each call, with the
     call's key and a colon before the name."""
 
+    bound = {key: call.bound() for key, call in calls.items()}
+
     def body(ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs: dict[str, Array] = {}
-        for key, call in calls.items():
-            own = part(inputs, key)
-            outputs |= {f"{key}:{name}": value for name, value in call(ops, own).items()}
+        for key, run in bound.items():
+            results = run(ops, part(inputs, key))
+            outputs |= {f"{key}:{name}": value for name, value in results.items()}
         return outputs
 
     return body

@@ -21,14 +21,16 @@ ORACLE = ("torch_eager", "jax_jit", "tf_graph")
 CONTROLS = {"torch_eager": "torch_native"}
 
 
-#: What preset quick asks of adapters that take long to start a computation: precision -> whether
-#: all exercises are done in it, or the essential ones. Presets standard and full ask for everything
-#: of everybody, and so does quick of an adapter that is not named here.
-QUICK: Mapping[str, Mapping[str, bool]] = {
-    "jax_jit": {"fp64": True, "fp32": True, "bf16": False, "fp16": False},
-    "tf_graph": {"fp64": True, "fp32": True, "bf16": False, "fp16": False},
-    "tf_xla": {"fp32": False},
-    "torch_compile": {"fp32": False},
+#: What preset quick asks of adapters that take long to start a computation: precision -> which
+#: exercises of each operation are done in it. ALL of them; the ESSENTIAL ones
+#: (`numerics.exercises.essentials`); or the FIRST, several operations making one program. Presets
+#: standard and full ask for everything of everybody, and so does quick of who is not named here.
+ALL, ESSENTIAL, FIRST = "all", "essential", "first"
+QUICK: Mapping[str, Mapping[str, str]] = {
+    "jax_jit": {"fp64": ALL, "fp32": ESSENTIAL, "bf16": FIRST},
+    "tf_graph": {"fp64": ALL, "fp32": ESSENTIAL, "bf16": FIRST},
+    "tf_xla": {"fp32": FIRST},
+    "torch_compile": {"fp32": FIRST},
 }
 
 

@@ -128,7 +128,7 @@ class Program(base.Program):
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         # rounding noise is below the vocabulary here, where the optimizer is disturbed as well
         network = replace(spec, noise=None).network(TorchOps(**self._like))
-        self._arithmetic = MonteCarlo(spec.noise) if spec.noise else nullcontext()
+        self._noise = MonteCarlo(spec.noise) if spec.noise else None
         self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
         self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
         self._output_dtype: torch.dtype | None = None  # until a step has run
@@ -139,6 +139,8 @@ class Program(base.Program):
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         training = self._spec.mode == "train"
+        if self._noise:
+            self._noise.draw_anew()
         self._params = {
             name: stored(name, torch.tensor(value, **self._like)).requires_grad_(training)
             for name, value in params.items()
@@ -157,11 +159,11 @@ class Program(base.Program):
     def step(self, batch: Any) -> Any:
         x, y = batch
         if self._spec.mode == "infer":
-            with self._arithmetic, torch.inference_mode():
+            with self._noise or nullcontext(), torch.inference_mode():
                 output = self._infer({**self._params, **self._buffers}, x)
             self._output_dtype = output.dtype
             return output
-        with self._arithmetic:
+        with self._noise or nullcontext():
             loss, _ = self._backward(x, y)
             self._clip()
             self._optimizer.step()
@@ -202,7 +204,7 @@ class Program(base.Program):
 
     def gradients(self, batch: Any) -> Gradients:
         buffers = self._buffers
-        with self._arithmetic:
+        with self._noise or nullcontext():
             loss, output = self._backward(*batch)
         self._buffers = buffers
         gradients = {n: self.fetch(viewed(n, p.grad)) for n, p in self._params.items()}

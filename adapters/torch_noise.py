@@ -104,8 +104,13 @@ class MonteCarlo(TorchDispatchMode):
         self._unit = 2.0**-noise.bits
         self._input_unit = 2.0**-noise.input_bits if 0 < noise.input_bits < noise.bits else 0.0
         self._seed = noise.seed
+        self._draw = 0
         self._generators: dict[torch.device, torch.Generator] = {}
         self._depth = 0
+
+    def draw_anew(self) -> None:
+        """From now on disturbs in another way: the next draw of the same seed."""
+        self._draw += 1
 
     def __enter__(self) -> MonteCarlo:
         if self._depth == 0:
@@ -163,7 +168,9 @@ class MonteCarlo(TorchDispatchMode):
     def _disturbed(self, x: torch.Tensor, size: float) -> torch.Tensor:
         """x (1 + size e)."""
         if x.device not in self._generators:
-            self._generators[x.device] = torch.Generator(x.device).manual_seed(self._seed)
+            self._generators[x.device] = torch.Generator(x.device)
+            # far from the seeds that programs draw with themselves
+            self._generators[x.device].manual_seed(2**40 + 2**16 * self._seed + self._draw)
         e = torch.rand(
             x.shape, generator=self._generators[x.device], device=x.device, dtype=x.dtype
         )

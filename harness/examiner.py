@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import clock
-from harness.client import Client
+from harness.client import Client, WorkerFailure
 from harness.memo import Memo
 from harness.pool import Pool
 from harness.protocol import load_tensors, save_tensors
@@ -25,6 +25,7 @@ from numerics.judge import Judgement
 from results.records import Case
 
 Tensors = Mapping[str, np.ndarray]
+TOGETHER = 15  # cases that make one program: more would hide less of what one failure costs
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,29 @@ class Examiner:
         self._in_turn: Collection[str] = ()
         #: What any adapter is asked, by (suite, subject) and by these with mode and precision.
         self._subjects: dict[tuple[str, ...], dict[str, Exercise]] = {}
+        self._together: dict[Case, list[Case]] = {}
+        self._done: dict[Case, Answers] = {}  # of cases that were asked with another one
         self._lock = threading.RLock()
         self._expected: dict[str, Tensors] = {}
         self._inputs: dict[str, Path] = {}
 
     def learn(
-        self, asked: Mapping[Case, Sequence[Exercise]], *, in_turn: Collection[str] = ()
+        self,
+        asked: Mapping[Case, Sequence[Exercise]],
+        *,
+        in_turn: Collection[str] = (),
+        together: Iterable[Case] = (),
     ) -> None:
-        """Makes cases that are made of exercises known. `in_turn`: suites in which the exercises of
-        a case are one function that is called with one input after the other."""
+        """Makes cases that are made of exercises known.
+
+        in_turn     suites in which the exercises of a case are one function that is called with one
+                    input after the other
+        together    cases of which TOGETHER make one program, where a compiler takes long to start
+        """
+        self._together = defaultdict(list)
+        for case in together:
+            if case.suite not in in_turn:
+                self._together[_program(case)].append(case)
         self._asked = asked
         self._in_turn = in_turn
         self._subjects = defaultdict(dict)
@@ -80,12 +95,41 @@ class Examiner:
                 self._expected[exercise.key] = made
             return self._expected[exercise.key]
 
-    def answers(self, case: Case, client: Client) -> Answers:
+    def answers(self, case: Case, client: Callable[[], Client]) -> Answers:
         """The results of a case's exercises in a worker. Raises WorkerFailure."""
         if case.suite in self._in_turn:
-            return self._ask_in_turn(case, client)
-        found, failed = self._ask(case, client, [None])
+            return self._ask_in_turn(case, client())
+        if case in self._together.get(_program(case), []):
+            self._ask_together(case, client())
+        if case in self._done:
+            return self._done.pop(case)
+        found, failed = self._ask(case, client(), [None])
         return Answers(found[0], failed)
+
+    def _ask_together(self, case: Case, client: Client) -> None:
+        """Asks for a case and for those that make one program with it. If that ends the worker,
+        each will be asked alone."""
+        waiting = self._together[_program(case)]
+        chunk = [case, *(other for other in waiting if other != case)][:TOGETHER]
+        for one in chunk:
+            waiting.remove(one)
+        asked = {e.key: e for one in chunk for e in self.exercises(one)}
+        inputs = self._pool.scratch_file("together.npz")
+        save_tensors(inputs, self._handed(asked.values()))
+        try:
+            found, failed = self._ask(
+                case, client, [None], asked=list(asked.values()), inputs=inputs
+            )
+        except WorkerFailure:
+            return
+        finally:
+            inputs.unlink()
+        for one in chunk:
+            keys = {exercise.key for exercise in self.exercises(one)}
+            self._done[one] = Answers(
+                {key: results for key, results in found[0].items() if key in keys},
+                {key: failure for key, failure in failed.items() if key in keys},
+            )
 
     def once(self, exercises_: Sequence[Exercise], case: Case, client: Client) -> list[Judgement]:
         """Judgements on exercises that are not in a table, in float64: results and, where the
@@ -222,6 +266,11 @@ class Examiner:
                 seeds = exercises.cotangents(exercise, _outputs(self.expected(exercise)))
                 tensors |= {f"cotangent:{key}:{name}": seed for name, seed in seeds.items()}
         return tensors
+
+
+def _program(case: Case) -> Case:
+    """The same for all cases that can make one program."""
+    return dataclasses.replace(case, model="any")
 
 
 def _subject(case: Case) -> tuple[str, ...]:

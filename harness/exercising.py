@@ -80,7 +80,7 @@ def run_in_turn(
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, int | None]]]:
     """Results of calls that are the same but for their inputs, by one function in turn; and, by
     key, how often it had been traced, compiled and given up when a call was done."""
-    function = adapter.function(next(iter(calls.values())), setting)
+    function = adapter.function(next(iter(calls.values())).bound(), setting)
     found: dict[str, np.ndarray] = {}
     counts = {}
     for key in calls:

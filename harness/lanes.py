@@ -29,6 +29,7 @@ from results.records import Case
 
 #: After which steps updates and buffers are judged.
 STEPS = {"tiny": (1, 10, 100)}
+LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
 FEWER_STEPS = (1, 10)  # of models that are measured
 
 Tensors = Mapping[str, np.ndarray]
@@ -84,7 +85,9 @@ class Lanes:
         self._examiner = examiner
         self._answers: dict[Task, Answer] = {}
         self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
-        self._executor = ThreadPoolExecutor(physical_cores(), thread_name_prefix="lane")
+        self._executor = ThreadPoolExecutor(
+            physical_cores() + LANES_WAITING, thread_name_prefix="lane"
+        )
         self._running: dict[str, list[Future[None]]] = defaultdict(list)  # by purpose
         self._stopped = False
 
@@ -166,9 +169,10 @@ class Lanes:
                     self._answers[task] = self._answer(task)
 
     def _result(self, task: Task) -> Any:
-        with self._locks[task.lane]:
-            if task not in self._answers:
-                self._answers[task] = self._answer(task)
+        if task not in self._answers:  # what is there needs no lock, which a busy lane hardly gives
+            with self._locks[task.lane]:
+                if task not in self._answers:
+                    self._answers[task] = self._answer(task)
         result = self._answers[task].result
         if isinstance(result, WorkerFailure):
             raise result
@@ -211,7 +215,7 @@ class Lanes:
         return pool.settings.memo.get(question, lambda: self._result(run))
 
     def _exercised(self, pool: Pool, task: Task) -> Answers:
-        return self._examiner.answers(task.case, pool.client(task.role))
+        return self._examiner.answers(task.case, lambda: pool.client(task.role))
 
     def _floored(self, pool: Pool, task: Task) -> Mapping[str, float]:
         return self._examiner.floors(task.case, lambda: pool.client(task.role))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapters import model as models
-from adapters.registry import QUICK, Registry, choose
+from adapters.registry import ALL, ESSENTIAL, FIRST, QUICK, Registry, choose
 from numerics.exercises import Exercise, essentials
 from results.records import DEVICES, Case
 
@@ -20,7 +20,8 @@ SWEEPS = ("batch", "threads", "length")
 class Plan:
     """What a test module wants to run: every combination. `recipes` empty stands for each
     model's own, `models` empty for all, `batch` 0 for each model's usual one. A plan with a `sweep`
-    runs when that is asked for, over models that have it."""
+    runs when that is asked for, over models that have it. Precisions in `second` are left to preset
+    standard by adapters of which quick asks little (`adapters.registry.QUICK`)."""
 
     suite: str
     modes: tuple[str, ...]
@@ -31,6 +32,7 @@ class Plan:
     adapters: tuple[str, ...] = ()
     batch: int = 0
     sweep: str = ""
+    second: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Selection:
             for precision in plan.precisions
             if not self.precisions or precision in self.precisions
             for adapter in self._adapters(plan)
+            if precision not in plan.second or self._level(adapter, "fp64") is not None
         ]
 
     def exercises(self, table: Table) -> dict[Case, list[Exercise]]:
@@ -122,12 +125,15 @@ class Selection:
                     own = [e for e in exercises if mode == "infer" or e.by]
                     own = [e for e in own if precision in e.precisions]
                     for adapter in self.registry.select(self.adapters):
-                        asked = self._asked(adapter, precision, own)
+                        asked = self._asked(adapter, precision, own, whole=table.in_turn)
                         if asked:
-                            found[self._case(table.suite, mode, subject, adapter, precision)] = (
-                                asked
-                            )
+                            case = self._case(table.suite, mode, subject, adapter, precision)
+                            found[case] = asked
         return found
+
+    def together(self, case: Case) -> bool:
+        """Whether a case of exercises shares its programs with others."""
+        return self._level(case.adapter, case.precision) == FIRST
 
     def subjects(self, wanted: Subjects) -> list[Case]:
         """The cases of `wanted`; none where models were asked for by name."""
@@ -143,17 +149,27 @@ class Selection:
 
     def programs(self, adapter: str) -> int:
         """How many programs are drawn for a property: few, where starting one takes long."""
-        quick = QUICK.get(adapter) if self.preset == "quick" else None
-        if quick is None:
-            return PROGRAMS
-        return 3 if quick.get("fp64") else 1
+        level = self._level(adapter, "fp64")
+        if level is None:
+            return 1
+        return 3 if adapter in QUICK and self.preset == "quick" else PROGRAMS
 
-    def _asked(self, adapter: str, precision: str, exercises: list[Exercise]) -> list[Exercise]:
-        """Those that the preset asks of an adapter."""
-        quick = QUICK.get(adapter) if self.preset == "quick" else None
-        if quick is None or quick.get(precision):
+    def _level(self, adapter: str, precision: str) -> str | None:
+        """Which exercises the preset asks of an adapter in a precision; None: nothing."""
+        if self.preset != "quick" or adapter not in QUICK:
+            return ALL
+        return QUICK[adapter].get(precision)
+
+    def _asked(
+        self, adapter: str, precision: str, exercises: list[Exercise], *, whole: bool
+    ) -> list[Exercise]:
+        """Those that the preset asks of an adapter; `whole`: all of them or none."""
+        level = self._level(adapter, precision)
+        if level is None:
+            return []
+        if level == ALL or whole:
             return exercises
-        return essentials(exercises) if precision in quick else []
+        return essentials(exercises) if level == ESSENTIAL else exercises[:1]
 
     def _case(self, suite: str, mode: str, subject: str, adapter: str, precision: str) -> Case:
         return Case(suite, mode, subject, "tiny", adapter, self.device, precision, batch=1)

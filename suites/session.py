@@ -178,7 +178,8 @@ class Session:
         self._runner = Runner(pool, self.store, self.display, gpu=gpu)
         self._runner.referee.deviations = self._deviations
         in_turn = {table.suite for table in self.tables.values() if table.in_turn}
-        self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn)
+        together = [case for case in self.exercises if self.selection.together(case)]
+        self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn, together=together)
         self._take_over()
         self._runner.ahead(todo, processes=self.processes)
 

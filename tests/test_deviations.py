@@ -1,10 +1,13 @@
 """Known deviations excuse what they name, as long as it is true."""
 
+import dataclasses
 import math
+import re
+from fnmatch import fnmatchcase
 
 import pytest
 
-from numerics import deviations
+from numerics import deviations, examination, exercises
 from numerics.deviations import DeviationError
 from numerics.judge import Judgement
 from results.records import Case
@@ -55,8 +58,6 @@ def test_an_entry_that_is_not_true_any_more_is_stale(tmp_path):
         "a known deviation is stale: gradient usual: x is rounding-equal, but 'the kernel rounds'; "
         "remove its entry"
     ]
-    _, stale = deviations.explain([row("identical", "output")], [entry])
-    assert "no row is called gradient usual: *" in stale[0]
 
 
 def test_what_does_not_run_is_not_stale(tmp_path):
@@ -76,8 +77,6 @@ def test_what_does_not_run_is_not_stale(tmp_path):
     ],
 )
 def test_an_entry_is_about_its_cases_and_versions_alone(tmp_path, change, versions):
-    import dataclasses
-
     (entry,) = read(tmp_path, ENTRY)
     assert not entry.affects(dataclasses.replace(CASE, **change), versions)
 
@@ -99,7 +98,30 @@ def test_a_wrong_file_is_refused_with_the_reason(tmp_path, old, new, told):
     assert told in str(error.value)
 
 
-def test_the_project_s_own_file_is_valid():
+def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
+    from adapters.registry import BUILT_IN
+    from suites.conformance import autodiff, control, operations, traps
     from suites.session import DEVIATIONS
 
-    deviations.read(DEVIATIONS)
+    tables = {"operations": operations, "autodiff": autodiff, "control": control, "traps": traps}
+    findings = (DEVIATIONS.parents[2] / "docs" / "findings.md").read_text().splitlines()
+    anchors = {anchor(line) for line in findings if line.startswith("## ")}
+    for entry in deviations.read(DEVIATIONS):
+        assert any(fnmatchcase(name, p) for name in BUILT_IN for p in entry.adapters)
+        own = [e for e in tables[entry.suite].exercises() if e.subject == entry.subject]
+        rows = {
+            " ".join(examination.label(exercise, name))
+            for exercise in own
+            for name in [*exercises.expected(exercise), "output"]
+        }
+        for pattern in entry.rows:
+            assert any(fnmatchcase(name, pattern) for name in rows), (pattern, entry.subject)
+        page, _, place = entry.link.partition("#")
+        assert page == "docs/findings.md"
+        assert place in anchors, place
+
+
+def anchor(heading):
+    """As GitHub makes it."""
+    text = heading.removeprefix("## ").lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")

@@ -32,7 +32,7 @@ def judged(pool, of, floors=()):
     examiner = Examiner(pool, Memo(None, {}))
     own = [e for e in TABLE if e.subject == of.model and (of.mode == "infer" or e.by)]
     examiner.learn({of: own})
-    answers = examiner.answers(of, pool.client(Role(of.adapter, "judge")))
+    answers = examiner.answers(of, lambda: pool.client(Role(of.adapter, "judge")))
     return examiner.judge(of, answers, dict(floors))
 
 

@@ -6,7 +6,7 @@ import pytest
 from adapters.exercise import Call
 from adapters.registry import Registry
 from numerics.exercises import Exercise, essentials
-from suites.selection import PROGRAMS, Selection, Subjects, Table
+from suites.selection import PROGRAMS, Plan, Selection, Subjects, Table
 
 X = np.ones(2)
 TABLE = Table(
@@ -41,9 +41,9 @@ def test_an_eager_adapter_and_somebody_else_s_do_everything_in_every_precision()
 
 def test_preset_quick_asks_less_of_compilers():
     found = asked()
-    assert found["relu", "infer", "jax_jit", "fp32"] == ["usual", "odd sizes", "ties"]
-    assert found["relu", "infer", "jax_jit", "bf16"] == ["usual", "ties"]
-    assert found["relu", "infer", "torch_compile", "fp32"] == ["usual", "ties"]
+    assert found["relu", "infer", "jax_jit", "fp64"] == ["usual", "odd sizes", "ties"]
+    assert found["relu", "infer", "jax_jit", "fp32"] == ["usual", "ties"]
+    assert found["relu", "infer", "torch_compile", "fp32"] == ["usual"]
     assert ("relu", "infer", "torch_compile", "fp64") not in found
 
 
@@ -86,3 +86,11 @@ def test_the_real_tables_have_something_for_every_adapter():
         cases = Selection(Registry.load()).exercises(table)
         assert {case.adapter for case in cases} == set(Registry.load().modules)
         assert {case.model for case in cases} == set(table.subjects())
+
+
+@pytest.mark.parametrize(("preset", "number"), [("quick", 3), ("standard", 4)])
+def test_a_plan_s_second_precisions_are_left_to_others_by_slow_compilers(preset, number):
+    precisions = ("fp64", "fp32")
+    plan = Plan("conformance", ("train",), precisions, "tiny", models=("mlp",), second=("fp32",))
+    cases = Selection(REGISTRY, adapters=["mine", "torch_compile"], preset=preset).cases(plan)
+    assert len(cases) == number

@@ -16,6 +16,7 @@ def plan(model: str, recipes: tuple[str, ...]) -> Plan:
         size="tiny",
         recipes=recipes,
         models=(model,),
+        second=("fp32",),  # a compiler compiles the same loss for each
     )
 
 
