@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.protocol import load_tensors, save_tensors
 PROJECT = Path(__file__).resolve().parent.parent
 #: What computes tensors that are judged: a change in any of these files makes them others.
 SOURCES = ("adapters", "numerics", "harness/requests.py", "harness/exercising.py")
+LEFT_BYTES = 2**28  # of a disk, of which nothing is taken
 LIMIT_BYTES = 2**30  # above which the least recently used are thrown away
 
 Tensors = Mapping[str, np.ndarray]
@@ -52,6 +54,8 @@ class Memo:
     @staticmethod
     def _write(path: Path, tensors: Tensors) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(path.parent).free < LEFT_BYTES:
+            return  # what is left is for results
         scratch = path.with_name(f".{path.stem}-{os.getpid()}.npz")
         try:
             save_tensors(scratch, tensors)

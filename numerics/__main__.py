@@ -30,9 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="`self_test.csv` of a run; its ratios replace those that are kept",
     )
+    command.add_argument(
+        "--records",
+        type=Path,
+        metavar="FILE",
+        help="`records.jsonl` of a run: the largest ratios that its honest programs came to count",
+    )
     options = parser.parse_args(arguments)
     try:
-        return calibrate.main(options.source)
+        return calibrate.main(options.source, records=options.records)
     except calibrate.CalibrationError as error:
         print(f"numerics: {error}", file=sys.stderr)
         return NOTHING

@@ -11,6 +11,7 @@ be judged by one.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ RATIOS = Path(__file__).with_name("calibration.csv")
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "numerics.md"
 START, END = "<!-- calibration -->", "<!-- /calibration -->"
 MIN_GAP = 2.0
+AGREEING = ("bitwise", "rounding-equal", "precision-equal")
+RESULT = ("quantity", "tensor", "error", "floor", "ratio", "verdict")
 HARMLESS, PLANTED = ("honest", "control"), ("fault", "weak")
 
 
@@ -144,13 +147,42 @@ def rewrite(page: Path, lines: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def main(source: Path | None, *, ratios: Path = RATIOS, page: Path = PAGE) -> int:
-    """Prints the calibration and writes it into the page: from the ratios of a run (`source`),
-    which then replace those that are kept, or from these. Returns 1 where the gap is too narrow to
-    judge."""
+def honest(path: Path, precision: str = "fp32") -> list[Row]:
+    """Of a run's records.jsonl the largest ratio of every suite and adapter. What is divergent, for
+    a known reason or none, is not honest."""
+    largest: dict[tuple[str, str], Row] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        if record["kind"] != "agreement" or record["verdict"] not in AGREEING:
+            continue
+        case = record["case"]
+        if case["precision"] != precision or record["ratio"] is None:
+            continue
+        place = (case["suite"], case["adapter"])
+        row = Row(
+            "honest", case["suite"], case["adapter"], case["model"], case["mode"], case["recipe"],
+            precision, *(record[name] for name in RESULT),
+        )  # fmt: skip
+        if place not in largest or _ratio(row) > _ratio(largest[place]):
+            largest[place] = row
+    return sorted(largest.values(), key=_ratio)
+
+
+def main(
+    source: Path | None,
+    *,
+    records: Path | None = None,
+    ratios: Path = RATIOS,
+    page: Path = PAGE,
+) -> int:
+    """Prints the calibration and writes it into the page: from the ratios of a run (`source`) and
+    what its `records` say of honest programs, which then replace those that are kept, or from
+    these. Returns 1 where the gap is too narrow to judge."""
     rows = compact(read(source)) if source else read(ratios)
+    if records:
+        rows += honest(records)
     found = calibrate(rows)
-    if source:
+    if source or records:
         write(ratios, rows)
     lines = told(found)
     rewrite(page, lines)

@@ -11,6 +11,7 @@ import pytest
 
 from harness.client import PINNED_MALLOC, Client, WorkerFailure, thread_environment
 from harness.pool import Role
+from harness.protocol import VERSION
 from results.records import Case
 
 CASE = Case("conformance", "infer", "mlp", "tiny", "backend", "cpu", "fp64", 4)
@@ -113,7 +114,7 @@ def test_something_else_than_a_worker_is_a_failure(tmp_path):
 
 def test_a_worker_of_another_protocol_is_refused(toys, monkeypatch):
     monkeypatch.setattr("harness.client.VERSION", 99)
-    with pytest.raises(WorkerFailure, match="speaks protocol 2, but should speak 99"):
+    with pytest.raises(WorkerFailure, match=f"speaks protocol {VERSION}, but should speak 99"):
         toys.client(Role("backend", "judge"))
 
 

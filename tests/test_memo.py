@@ -63,6 +63,13 @@ def test_without_a_folder_or_where_nothing_can_be_written_nothing_is_kept(tmp_pa
     assert make.calls == 2
 
 
+def test_the_last_space_of_a_disk_is_left_to_results(tmp_path, make, monkeypatch):
+    monkeypatch.setattr(memo, "LEFT_BYTES", 2**62)
+    for _ in range(2):
+        Memo(tmp_path, {}).get({}, make)
+    assert make.calls == 2
+
+
 def test_the_least_recently_used_are_thrown_away(tmp_path, make, monkeypatch):
     first = Memo(tmp_path, {})
     for number in range(4):

@@ -1,5 +1,6 @@
 """The judge's own trial: liveness, the confusion table, the calibration."""
 
+import dataclasses
 import math
 from contextlib import nullcontext
 
@@ -18,6 +19,7 @@ from numerics import calibrate, judge, self_test
 from numerics.calibrate import CalibrationError
 from numerics.errors import normwise
 from numerics.self_test import Findings, Movement, Planting, Row
+from results.records import Agreement, Case, encode
 
 X = np.array([3.0, 4.0])
 LIVE, DEAD = Movement("output", 1e-3, 1e7), Movement("none", 0.0, 0.0)
@@ -280,3 +282,29 @@ def test_the_bound_in_use_lies_in_the_gap_that_was_recorded():
     assert (found.honest.ratio or 0) < judge.PRECISION_EQUAL < (found.above[0].ratio or 0)
     planted = {r.name: r.kind == "weak" for r in rows if r.kind in calibrate.PLANTED}
     assert planted == {name: FAULTS[name].weak for name in planted}
+
+
+def agreement(**changes):
+    case = Case("operations", "train", "gelu", "tiny", "jax_jit", "cpu", "fp32", 1)
+    case = dataclasses.replace(case, **{k: v for k, v in changes.items() if hasattr(case, k)})
+    told = {"ratio": 10.0, "verdict": "precision-equal"} | {
+        k: v for k, v in changes.items() if not hasattr(case, k)
+    }
+    return encode(Agreement(case, "gradient", "tail: x", 6e-7, 6e-8, reference="numpy", **told))
+
+
+def test_honest_programs_of_a_run_count_with_their_largest_ratio(tmp_path):
+    path = tmp_path / "records.jsonl"
+    lines = [
+        agreement(),
+        agreement(ratio=4.0, verdict="rounding-equal"),
+        agreement(adapter="torch_eager", ratio=2.0, verdict="rounding-equal"),
+        agreement(ratio=300.0, verdict="deviation"),
+        agreement(ratio=300.0, verdict="divergent"),
+        agreement(precision="bf16", ratio=15.0),
+        agreement(ratio=None, verdict="bitwise"),
+    ]
+    path.write_text("\n".join(lines))
+    found = calibrate.honest(path)
+    assert [(row.adapter, row.ratio) for row in found] == [("torch_eager", 2.0), ("jax_jit", 10.0)]
+    assert {row.kind for row in found} == {"honest"}
