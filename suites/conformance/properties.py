@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 from adapters.exercise import Call
 from numerics.exercises import Exercise, coarse
 
-SIDES = st.integers(1, 5)
+SIDES = st.integers(1, 4)  # small enough for a gradient by every element
 SHAPES = st.lists(SIDES, min_size=1, max_size=4).map(tuple)
 
 
@@ -110,7 +110,7 @@ def convolution(draw: Any) -> Exercise:
 def normalisation(draw: Any) -> Exercise:
     """Softmax or a normalisation over the last axis."""
     op = draw(st.sampled_from(["softmax", "layer_norm", "rms_norm"]))
-    shape = (*draw(SHAPES), draw(st.integers(2, 6)))
+    shape = (*draw(SHAPES)[:3], draw(st.integers(2, 6)))
     inputs = {"x": _drawn(draw, shape)}
     if op == "softmax":
         return _made(draw, op, inputs)
