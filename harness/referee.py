@@ -3,6 +3,7 @@ disturbed runs for the noise floor, and NumPy's own reference."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -21,7 +22,7 @@ from harness.lanes import Lanes, Task, Tensors
 from harness.memo import Memo, digest
 from harness.pool import Pool, usual_batch
 from harness.protocol import load_tensors
-from numerics import determinism, deviations, floor, judge, reference
+from numerics import determinism, deviations, examination, floor, judge, reference
 from numerics.deviations import Deviation
 from numerics.judge import Judgement, Reference
 from numerics.oracle import Consensus, consensus
@@ -70,7 +71,22 @@ class Referee:
     def examine(self, case: Case) -> tuple[list[Judgement], Answers]:
         """Judgements of a case's exercises, and what they are about. Raises WorkerFailure."""
         answers = self.lanes.answers(case)
-        return self.examiner.judge(case, answers, self._exercise_floors(case)), answers
+        rows = self.examiner.judge(case, answers, self._exercise_floors(case))
+        if case.precision == "fp64" and any(row.verdict == "divergent" for row in rows):
+            asked = self.examiner.exercises(case)
+            others = self._elsewhere(case)
+            rows = examination.second_opinion(asked, answers.results, others, rows)
+        return rows, answers
+
+    def _elsewhere(self, case: Case) -> dict[str, Mapping[str, Tensors]]:
+        """What the oracle's other members give for the exercises of a case."""
+        found = {}
+        for adapter in self.members():
+            if adapter == case.adapter:
+                continue
+            with contextlib.suppress(WorkerFailure), self.lanes.worker(adapter) as client:
+                found[adapter] = self.examiner.elsewhere(case, client)
+        return found
 
     def repeat(self, case: Case) -> dict[str, Judgement]:
         """Judgements by variant on running `case` again. Raises WorkerFailure."""

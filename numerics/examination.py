@@ -15,7 +15,9 @@ below that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,6 +31,7 @@ Tensors = Mapping[str, np.ndarray]
 #: Precision -> dtype of a floating-point result at the boundary: NumPy has no bfloat16.
 DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "float32", "fp16": "float16"}
 SOURCE = "numpy in float64"
+MAJORITY = 2  # other frameworks that outvote NumPy together with the one that is judged
 
 
 def results(
@@ -44,6 +47,35 @@ def results(
         _judged(exercise, name, value, reference, floors.get(name, 0.0), precision)
         for name, value in tensors.items()
     ]
+
+
+def second_opinion(
+    exercises: Iterable[Exercise],
+    own: Mapping[str, Tensors],
+    others: Mapping[str, Mapping[str, Tensors]],
+    rows: Sequence[Judgement],
+) -> list[Judgement]:
+    """`rows` of a float64 case; where an adapter that diverges from NumPy agrees with two other
+    frameworks, it is NumPy that is mistrusted.
+
+    own         key of the exercise -> its results
+    others      framework -> key of the exercise -> its results
+    """
+    agreeing: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for exercise in exercises:
+        for name, value in own.get(exercise.key, {}).items():
+            for framework, results_ in others.items():
+                theirs = results_.get(exercise.key, {}).get(name)
+                if theirs is not None and normwise(value, theirs) <= judge.IDENTITY:
+                    agreeing[label(exercise, name)].append(framework)
+    return [_doubted(row, agreeing[row.quantity, row.tensor]) for row in rows]
+
+
+def _doubted(row: Judgement, agreeing: Sequence[str]) -> Judgement:
+    if row.verdict != "divergent" or len(agreeing) < MAJORITY:
+        return row
+    reason = f"numpy is the odd one out: {', '.join(agreeing)} give the same as this adapter"
+    return replace(row, verdict="mistrusted", reason=reason)
 
 
 def _judged(

@@ -85,6 +85,17 @@ def test_a_result_that_numpy_does_not_have_is_mistrusted():
     assert found[0].verdict == "mistrusted"
 
 
+def test_three_frameworks_that_agree_are_believed_rather_than_numpy():
+    own = {"relu/usual": {"output": X}}
+    (bad,) = examination.results(exercise(), {"output": X}, {"output": 2 * X}, {}, "fp64")
+    assert bad.verdict == "divergent"
+    one, two = {"jax": own}, {"jax": own, "tf": own, "odd": {"relu/usual": {"output": -X}}}
+    assert examination.second_opinion([exercise()], own, one, [bad]) == [bad]
+    (found,) = examination.second_opinion([exercise()], own, two, [bad])
+    assert found.verdict == "mistrusted"
+    assert found.reason == "numpy is the odd one out: jax, tf give the same as this adapter"
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
