@@ -25,7 +25,7 @@ SIXTEEN = ("bf16", "fp16")
 class Trap:
     """Something that frameworks do differently by default.
 
-    number      in `TRAPS.md`, from 1
+    number      its place in the table, from 1
     slug        a short name
     title       what it is about
     pinned      what the vocabulary says, in one sentence
