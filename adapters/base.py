@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +20,11 @@ from adapters import model as models
 from adapters.noise import Noise, NoisyOps
 from adapters.ops import Array, Ops, Unsupported
 from adapters.training import RECIPES, Recipe
+from adapters.trees import Tree
 
 __all__ = [
     "Adapter", "Body", "Function", "Gradients", "Noise", "Probe", "Program", "Setting", "Spec",
-    "Stopwatch", "Unsupported", "require",
+    "State", "Stopwatch", "Unsupported", "require",
 ]  # fmt: skip
 
 FLOAT = {"fp64": "float64", "fp32": "float32"}  # precision -> dtype of every tensor in it
@@ -60,10 +61,10 @@ class Spec:
 
     model: str
     size: str
-    mode: str  # infer | train
+    mode: str  # infer | train | generate
     device: str  # cpu | cuda
     precision: str  # fp64 | fp32
-    recipe: str  # a name in `adapters.training.RECIPES`; of no effect for infer
+    recipe: str  # a name in `adapters.training.RECIPES`; of effect for train only
     threads: int
     noise: Noise | None = None
     length: int = 0  # of the input sequence; 0: the model's own
@@ -77,6 +78,10 @@ class Spec:
         return FLOAT[self.precision]
 
     @property
+    def trains(self) -> bool:
+        return self.mode == "train"
+
+    @property
     def training(self) -> Recipe:
         recipe = RECIPES[self.recipe]
         return faults.in_recipe(recipe, self.fault) if self.fault else recipe
@@ -88,11 +93,10 @@ class Spec:
         ops = faults.in_ops(ops, self.fault, self.dtype)
         if self.noise is not None:
             ops = NoisyOps(ops, self.noise)
-        return Network(
-            ops, model.forward, model.config(self.size, self.length), self.mode == "train"
-        )
+        config = model.config(self.size, self.length)
+        return Network(ops, model, config, self.mode)
 
-    def forward(self, ops: Ops, p: Mapping[str, Array], x: Array) -> tuple[Array, dict[str, Array]]:
+    def forward(self, ops: Ops, p: Mapping[str, Array], x: Tree) -> tuple[Tree, dict[str, Array]]:
         """`network(ops).forward(p, x)`, for callers that run it once."""
         return self.network(ops).forward(p, x)
 
@@ -102,20 +106,23 @@ class Network:
     """A model of one size over one implementation of the vocabulary."""
 
     ops: Ops
-    model: models.Forward
+    model: models.Model
     config: Any
-    train: bool
+    mode: str
 
-    def forward(self, p: Mapping[str, Array], x: Array) -> tuple[Array, dict[str, Array]]:
+    def forward(self, p: Mapping[str, Array], x: Tree) -> tuple[Tree, dict[str, Array]]:
         """(output, updated buffers); `p` holds parameters and buffers."""
-        return self.model(self.ops, p, x, config=self.config, train=self.train)
+        if self.mode == "generate":
+            require(self.model.generate is not None, "this model generates nothing")
+            return self.model.generate(self.ops, p, x, config=self.config)  # type: ignore[misc]
+        return self.model.forward(self.ops, p, x, config=self.config, train=self.mode == "train")
 
     def loss(
-        self, p: Mapping[str, Array], x: Array, y: Array
-    ) -> tuple[Array, Array, dict[str, Array]]:
+        self, p: Mapping[str, Array], x: Tree, y: Tree
+    ) -> tuple[Array, Tree, dict[str, Array]]:
         """(loss, output, updated buffers) of one batch."""
         output, buffers = self.forward(p, x)
-        return self.ops.cross_entropy(output, y), output, buffers
+        return self.model.loss(self.ops, output, y), output, buffers
 
 
 @dataclass(frozen=True)
@@ -123,8 +130,48 @@ class Gradients:
     """The quantities of one training step before the optimizer acts, as NumPy arrays."""
 
     loss: np.ndarray
-    output: np.ndarray
-    gradients: dict[str, np.ndarray]  # by parameter name, not clipped
+    output: Tree
+    gradients: dict[str, np.ndarray]  # by the name of each trained parameter, not clipped
+
+
+@dataclass(frozen=True)
+class State:
+    """All that training goes on from, as NumPy arrays in boundary layouts.
+
+    averages    by the name of each trained parameter, where the recipe keeps them
+    slots       what the optimizer keeps, by its letter in `adapters.training`, then by the name of
+                each trained parameter: {"m": {"fc1/w": ..}, "v": ..}; empty before the first step,
+                or everything as it starts
+    steps       that were done
+    """
+
+    params: dict[str, np.ndarray]
+    buffers: dict[str, np.ndarray]
+    averages: dict[str, np.ndarray] = field(default_factory=dict)
+    slots: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    steps: int = 0
+
+    def flat(self) -> dict[str, np.ndarray]:
+        """One name for each array: "parameter:fc1/w", "slot:m:fc1/w", "steps"."""
+        named = {"parameter": self.params, "buffer": self.buffers, "average": self.averages}
+        named |= {f"slot:{letter}": values for letter, values in self.slots.items()}
+        arrays = {f"{kind}:{n}": v for kind, values in named.items() for n, v in values.items()}
+        return {**arrays, "steps": np.array(self.steps)}
+
+    @classmethod
+    def of(cls, flat: Mapping[str, np.ndarray]) -> State:
+        """The state whose `flat` form this is."""
+        parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "average": {}}
+        slots: dict[str, dict[str, np.ndarray]] = {}
+        for name, value in flat.items():
+            kind, _, rest = name.partition(":")
+            if kind == "slot":
+                letter, _, tensor = rest.partition(":")
+                slots.setdefault(letter, {})[tensor] = value
+            elif kind in parts:
+                parts[kind][rest] = value
+        params, buffers, averages = parts.values()
+        return cls(params, buffers, averages, slots, int(flat["steps"]))
 
 
 class Stopwatch(Protocol):
@@ -159,8 +206,8 @@ class Program:
         raise NotImplementedError
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
-        """Brings {"x": (N, ...) floats, "y": (N,) integers} to the device; floats in the program's
-        dtype. `wait` has to accept what this returns."""
+        """Brings a batch (`adapters.model.Model`) to the device, floats in the program's dtype.
+        `wait` has to accept what this returns."""
         raise NotImplementedError
 
     def step(self, batch: Any) -> Any:
@@ -172,16 +219,28 @@ class Program:
         """Returns when `value`, and all work enqueued before it, is done."""
         raise NotImplementedError
 
-    def fetch(self, value: Any) -> np.ndarray:
-        """What `step` returned, as a NumPy array. Waits."""
+    def fetch(self, value: Any) -> Tree:
+        """What `step` returned, as NumPy arrays. Waits."""
         raise NotImplementedError
 
     def gradients(self, batch: Any) -> Gradients:
         """The gradient at the current state, which it leaves as it is. train only."""
         raise Unsupported("this adapter computes no gradients")
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Copies of the current parameters and buffers, in boundary layouts. train only."""
+    def state(self) -> State:
+        """A copy of the current state. train only."""
+        raise Unsupported("this adapter does not train")
+
+    def resume(self, state: State) -> None:
+        """Sets all state to what `state` returned, perhaps in another framework. train only."""
+        raise Unsupported("this adapter does not train")
+
+    def save(self, folder: Path) -> None:
+        """Writes all state in the framework's own usual format. train only."""
+        raise Unsupported("this adapter does not train")
+
+    def restore(self, folder: Path) -> None:
+        """Sets all state to what `save` wrote. train only."""
         raise Unsupported("this adapter does not train")
 
     def facts(self) -> dict[str, Any]:
@@ -190,7 +249,7 @@ class Program:
         else than it was asked fails:
 
         parameter_dtypes   names of the parameters' dtypes, such as ["float32"]
-        output_dtype       name of the output's dtype
+        output_dtype       name of the output's dtype (`adapters.trees.dtypes`)
         device_kind        "cpu" or "cuda", where the parameters lie
         threads            as the framework reports them; None where it does not tell
         compilations       how often a step was traced or compiled so far; None where it is not

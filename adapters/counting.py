@@ -9,6 +9,7 @@ Optimizer
     sgd 2, adam and adamw 14, nadam 16, amsgrad 15, rmsprop 9, adagrad 7
     momentum 2 more; dampening 1, (1 - dampening) g; nesterov 2, g + momentum m
     weight decay 2, coupled or not; clipping by norm 3: g^2, its sum, the scaled g; by value 2
+    an average 3, d a + (1 - d) p
     accumulation over k micro-batches k, the mean of k gradients
 
 Bytes
@@ -17,7 +18,7 @@ Bytes
     infer   parameters, buffers and input are read, the output is written
     train   input and labels are read, the loss is written; parameters, buffers and optimizer
             slots are read and written. Slots have the parameter's size: m and v of adam, say;
-            momentum is one more
+            momentum is one more, and an average another. A frozen parameter is only read
     Activations and gradients could stay on the chip and are not counted.
 """
 
@@ -28,6 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adapters import trees
+from adapters.base import Network
 from adapters.counting_ops import CountingOps, Shaped
 from adapters.model import Model
 from adapters.ops import Unsupported
@@ -36,7 +39,7 @@ from adapters.training import RECIPES, Recipe
 __all__ = ["ELEMENT_BYTES", "CountingOps", "Counts", "Shaped", "count"]
 
 ELEMENT_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
-LABEL_BYTES = 4  # of an int32
+INTEGER_BYTES = 4  # an int32
 
 #: Per parameter element, without momentum, decay and clipping.
 OPTIMIZER_FLOPS = {
@@ -76,7 +79,7 @@ def count(
 ) -> Counts:  # fmt: skip
     """Counts one step of `model` at `size`, which is what `adapters.base.Spec` describes.
 
-    mode        infer | train
+    mode        infer | train | generate
     length      of the input sequence; 0: the model's own
     recipe      a name in `adapters.training.RECIPES`, of effect for train only; "": the model's
     precision   what every floating-point tensor is stored in. Raises Unsupported for others
@@ -85,27 +88,39 @@ def count(
     if precision not in ELEMENT_BYTES:
         raise Unsupported(f"precision {precision!r}; there are {', '.join(ELEMENT_BYTES)}")
     train = mode == "train"
+    training = RECIPES[recipe or model.recipe]
     config = model.config(size, length)
     params, buffers = model.initial(config, np.random.default_rng(0))
     tensors = {name: Shaped(value.shape) for name, value in buffers.items()}
-    tensors |= {name: Shaped(v.shape, needs_gradient=train) for name, v in params.items()}
-    x = Shaped((batch, *model.example(config, 1)["x"].shape[1:]))
+    tensors |= {
+        name: Shaped(v.shape, needs_gradient=train and training.trains(name))
+        for name, v in params.items()
+    }
+    example = model.example(config, 1)
+    shaped = {name: Shaped((batch, *v.shape[1:])) for name, v in example.items()}
+    element, width = ELEMENT_BYTES[precision], {"i": INTEGER_BYTES, "b": 1}
+    sizes = {n: s.size * width.get(example[n].dtype.kind, element) for n, s in shaped.items()}
 
     ops = CountingOps()
-    output, _ = model.forward(ops, tensors, x, config=config, train=train)
+    network = Network(ops, model, config, mode)
+    output, _ = network.forward(tensors, trees.part(shaped, "x"))
     by_op = dict(ops.flops)
     parts = {"forward": ops.flops.total()}
     parameters, state = (sum(v.size for v in group.values()) for group in (params, buffers))
+    inputs = sum(size for name, size in sizes.items() if name.split("/")[0] == "x")
     if train:
-        training = RECIPES[recipe or model.recipe]
-        ops.cross_entropy(output, Shaped((batch,)))
+        trained = sum(v.size for v in training.trained(params).values())
+        model.loss(ops, output, trees.part(shaped, "y"))
         parts["loss"] = ops.flops.total() - parts["forward"]
         parts["backward"] = ops.backward.total()
-        parts["optimizer"] = optimizer_flops(training) * parameters
+        parts["optimizer"] = optimizer_flops(training) * trained
         slots = optimizer_slots(training)
-        elements = x.size + 2 * (parameters * (1 + slots) + state) + 1  # 1: the loss
+        # frozen parameters are read; 1: the loss
+        elements = 2 * (trained * (1 + slots) + state) + (parameters - trained) + 1
+        moved = sum(sizes.values())
     else:
-        elements = parameters + state + x.size + output.size
+        elements = parameters + state + sum(tensor.size for tensor in trees.leaves(output))
+        moved = inputs
     return Counts(
         parameters=parameters,
         flops_per_example=parts["forward"] / batch,
@@ -113,7 +128,7 @@ def count(
         flops=sum(parts.values()),
         flops_by_part=parts,
         contraction_flops=ops.contraction_flops,
-        bytes=elements * ELEMENT_BYTES[precision] + (batch * LABEL_BYTES if train else 0),
+        bytes=elements * element + moved,
     )
 
 
@@ -123,9 +138,11 @@ def optimizer_flops(recipe: Recipe) -> int:
     flops += 2 * (recipe.momentum != 0) + (recipe.dampening != 0) + 2 * recipe.nesterov
     flops += 2 * (recipe.weight_decay != 0)
     flops += 3 * (recipe.clip_norm is not None) + 2 * (recipe.clip_value is not None)
+    flops += 3 * (recipe.average != 0)
     return flops + (recipe.accumulation if recipe.accumulation > 1 else 0)
 
 
 def optimizer_slots(recipe: Recipe) -> int:
     """Tensors of the parameter's size that are kept between steps."""
-    return OPTIMIZER_SLOTS[recipe.optimizer] + (recipe.momentum != 0)
+    slots = OPTIMIZER_SLOTS[recipe.optimizer] + (recipe.momentum != 0)
+    return slots + (recipe.average != 0)

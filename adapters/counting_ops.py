@@ -5,16 +5,20 @@ Forward
     of MLPerf); everything else counts the floating-point operations of its formula per element,
     with exp, log, log1p, erf, tanh, sqrt, division, rounding, |x| and comparison as 1 each. A sum
     of n terms counts n, the largest of n counts n - 1. Operations on integers count nothing.
-    Numbers are per element of the result unless it says otherwise.
+    Numbers are per element of the result unless it says otherwise. A branch counts as the larger of
+    the two, a scan as all of its steps.
 
     softplus 6, sigmoid 4, silu 5, gelu 5, gelu_tanh 9, leaky_relu 2, clip 2, to_int8 3
     softmax                 5; per score of attention 1 more for its scale; a mask selects: 0
     lstm                    26 per unit and step: 8 for z, 12 for three sigmoids, 6 for c' and h'
     gru                     23 per unit and step: 6 for a and s, 10 for r and z, 3 for n, 4 for h'
-    conv_transpose2d        every input value times every weight, also what falls on the padding
+    conv_transpose2d        every input value times every weight, also what falls on the padding;
+                            conv_transpose3d likewise
     variance                4 per element of x: mean, distance, square, sum
     median                  3 per element of x: what is known to suffice (Schoenhage, Paterson and
                             Pippenger 1976)
+    top_k                   n - k + sum(ceil(log2 j), j = n + 2 - k .. n) for k of n values: what
+                            is known to suffice (Knuth 1998, section 5.3.3)
     norm                    2 per element of x, and 1
     avg_pool2d              1 per element of the window
     resize                  2 for every weight that is not 0, rows first; nearest 0
@@ -28,7 +32,7 @@ Backward
     is kept, not computed again. Nothing is counted for adding up the gradients of a tensor that
     several operations use. g is the gradient of the result; the numbers are per element of g.
 
-    dense, conv2d, conv_transpose2d, conv3d, matmul
+    dense, conv2d, conv_transpose2d, conv3d, conv_transpose3d, matmul
                             for each operand one product of the forward's size; 1 for the bias
     attention               likewise for both products; per score 4 of softmax and 1 of its scale
     lstm, gru               likewise for x w and h u of every step; lstm 21 per unit and step, and 4
@@ -37,12 +41,13 @@ Backward
     subtract                likewise; 1 more for b, -g
     multiply                1 for each operand, g times the other; 1 more where it was broadcast
     divide                  1 for a, g / b; 3 for b, -g y / b; 1 more where one was broadcast
-    maximum                 1 for each operand, g times 0, 1/2 or 1; 1 more where it was broadcast
+    maximum, minimum        1 for each operand, g times 0, 1/2 or 1; 1 more where it was broadcast
     where                   0, it selects; 1 for each operand that was broadcast
     broadcast_to            1, the sum over the repetitions
-    take, embedding         1, added to the row that was taken
+    take, gather, embedding 1, added to the row that was taken
     relu, leaky_relu, clip, absolute, dropout    1: g times a number that is known
     exp, log                1: g y, g / x; sqrt 2: g / (2 y); tanh 3: g (1 - y^2)
+    sin                     2: g cos(x); cos 3: -g sin(x)
     sigmoid                 3: g y (1 - y)
     silu                    5: g s (1 + x (1 - s)), s = sigmoid(x)
     softplus                5: g sigmoid(x)
@@ -52,7 +57,7 @@ Backward
     variance                1: 2 g / (n - correction); 1 per element of x: that times x - mean
     max, median             1: g / ties; 3 per element of x: x == y, the ties, g times 0 or 1
     norm                    1: g / y; 1 per element of x: that times x
-    max_pool2d              1: g added to the maximum's gradient
+    max_pool2d, top_k       1: g added to the gradient of what was chosen
     avg_pool2d              1: g / n; 1 per element of the window, added to its gradient
     resize                  as forward, the matrices transposed; nearest 1
     softmax                 4: y (g - sum(g y))
@@ -65,7 +70,7 @@ Backward
     bce_with_logits         6 per element of x: (sigmoid(x) - t) g / N; 1 for the targets
     mse                     1 per element of x: 2 g / N d; 1 more for the target
     smooth_l1               4 per element of x: g / N clip(d / beta, -1, 1); 1 more for the target
-    to_int8, greater, floor_divide, argmax       have no gradient
+    to_int8, greater, floor_divide, argmax, one_hot      have no gradient
     reshape, transpose, concat, slice, pad       0: they move values
 """
 
@@ -73,12 +78,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from adapters import resizing
+from adapters.forms import State
 from adapters.ops import Array, Ops
 
 
@@ -165,9 +171,16 @@ class CountingOps(Ops):
         shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
         return self._made("take", shape, x, backward=math.prod(shape))
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        shape = (*indices.shape, *x.shape[2:])
+        return self._made("gather", shape, x, backward=math.prod(shape))
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         shape = (*ids.shape, table.shape[1])
         return self._made("embedding", shape, table, backward=math.prod(shape))
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        return self._made("one_hot", (*ids.shape, classes))
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
@@ -195,6 +208,9 @@ class CountingOps(Ops):
     def maximum(self, a: Array, b: Array) -> Array:
         return self._binary("maximum", a, b, by_a=1, by_b=1)
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        return self._binary("minimum", a, b, by_a=1, by_b=1)
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         return self._elementwise("clip", x, forward=2, backward=1)
 
@@ -209,6 +225,12 @@ class CountingOps(Ops):
 
     def sqrt(self, x: Array) -> Array:
         return self._elementwise("sqrt", x, forward=1, backward=2)
+
+    def sin(self, x: Array) -> Array:
+        return self._elementwise("sin", x, forward=1, backward=2)
+
+    def cos(self, x: Array) -> Array:
+        return self._elementwise("cos", x, forward=1, backward=3)
 
     def tanh(self, x: Array) -> Array:
         return self._elementwise("tanh", x, forward=1, backward=3)
@@ -276,28 +298,50 @@ class CountingOps(Ops):
         padding: int = 0,
         output_padding: int = 0,
     ) -> Array:
-        if x.shape[-1] != w.shape[2]:
-            raise ValueError(
-                f"conv_transpose2d of {x.shape} with weights {w.shape}: channels differ"
-            )
-        extents = [
-            (n - 1) * stride - 2 * padding + k + output_padding
-            for n, k in zip(x.shape[1:3], w.shape[:2], strict=True)
-        ]
-        products = math.prod(x.shape[:3]) * w.size
-        shape = (x.shape[0], *extents, w.shape[-1])
-        return self._biased("conv_transpose2d", shape, x, w, b, flops=2 * products)
+        sizes = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        return self._transposed("conv_transpose2d", x, w, b, **sizes)
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
         if x.shape[-1] != w.shape[3]:
             raise ValueError(f"conv3d of {x.shape} with weights {w.shape}: channels differ")
-        extents = [
-            (n + 2 * padding - k) // stride + 1
-            for n, k in zip(x.shape[1:4], w.shape[:3], strict=True)
-        ]
+        sizes = zip(x.shape[1:4], w.shape[:3], _three(stride), _three(padding), strict=True)
+        extents = [(n + 2 * around - k) // step + 1 for n, k, step, around in sizes]
         return self._weighted("conv3d", (x.shape[0], *extents, w.shape[-1]), x, w, b)
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        sizes = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        return self._transposed("conv_transpose3d", x, w, b, **sizes)
+
+    def _transposed(
+        self, op: str, x: Array, w: Array, b: Array | None,
+        *, stride: int, padding: int, output_padding: int,
+    ) -> Array:  # fmt: skip
+        if x.shape[-1] != w.shape[-2]:
+            raise ValueError(f"{op} of {x.shape} with weights {w.shape}: channels differ")
+        extents = [
+            (n - 1) * stride - 2 * padding + k + output_padding
+            for n, k in zip(x.shape[1:-1], w.shape[:-2], strict=True)
+        ]
+        products = math.prod(x.shape[:-1]) * w.size
+        shape = (x.shape[0], *extents, w.shape[-1])
+        return self._biased(op, shape, x, w, b, flops=2 * products)
 
     def _weighted(
         self, op: str, shape: Sequence[int], x: Array, w: Array, b: Array | None
@@ -386,6 +430,15 @@ class CountingOps(Ops):
         kept = _kept(x, axis)
         return self._made("argmax", kept, flops=x.size - math.prod(kept))
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        n, shape = x.shape[-1], (*x.shape[:-1], k)
+        if k > n:
+            raise ValueError(f"top_k of {x.shape}: there are no {k} values")
+        compared = n - k + sum(math.ceil(math.log2(j)) for j in range(n + 2 - k, n + 1))
+        flops = math.prod(x.shape[:-1]) * compared
+        values = self._made("top_k", shape, x, flops=flops, backward=math.prod(shape))
+        return values, Shaped(shape)
+
     def median(self, x: Array) -> Array:
         kept = _kept(x, -1)
         backward = 3 * x.size + math.prod(kept)
@@ -399,8 +452,8 @@ class CountingOps(Ops):
     def softmax(self, x: Array) -> Array:
         return self._elementwise("softmax", x, forward=5, backward=4)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        shape = _pooled(x, window=window, stride=stride, padding=0)
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        shape = _pooled(x, window=window, stride=stride, padding=padding)
         size = math.prod(shape)
         return self._made("max_pool2d", shape, x, flops=size * (window * window - 1), backward=size)
 
@@ -485,6 +538,62 @@ class CountingOps(Ops):
     def dropout(self, x: Array, *, rate: float, seed: int) -> Array:
         return self._elementwise("dropout", x, forward=1, backward=1)
 
+    def stop_gradient(self, x: Array) -> Array:
+        return Shaped(x.shape)
+
+    def cond(
+        self,
+        predicate: Array,
+        true: Callable[..., Array],
+        false: Callable[..., Array],
+        *operands: Array,
+    ) -> Array:
+        before = self._counts()
+        first = true(*operands)
+        one = self._since(before)
+        self._restore(before)
+        second = false(*operands)
+        if _total(one) > _total(self._since(before)):
+            self._restore(before)
+            self._add(one)
+        return Shaped(first.shape, needs_gradient=_needing(first, second) > 0)
+
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
+        x = Shaped(xs.shape[1:], needs_gradient=xs.needs_gradient)
+        for left in reversed(range(xs.shape[0])):
+            old, before = state, self._counts()
+            state = body(old, x)
+            if state == old:  # so that what is left are the same steps again
+                self._add(self._since(before), times=left)
+                break
+        return state
+
+    def _counts(self) -> _Counts:
+        return Counter(self.flops), Counter(self.backward), self.contraction_flops
+
+    def _restore(self, counts: _Counts) -> None:
+        flops, backward, self.contraction_flops = counts
+        self.flops, self.backward = Counter(flops), Counter(backward)
+
+    def _since(self, before: _Counts) -> _Counts:
+        """What was counted since then; counts never fall."""
+        flops, backward, contractions = before
+        return self.flops - flops, self.backward - backward, self.contraction_flops - contractions
+
+    def _add(self, counts: _Counts, *, times: int = 1) -> None:
+        flops, backward, contractions = counts
+        self.flops += Counter({op: times * n for op, n in flops.items()})
+        self.backward += Counter({op: times * n for op, n in backward.items()})
+        self.contraction_flops += times * contractions
+
+
+_Counts = tuple[Counter[str], Counter[str], int]  # forward, backward, contractions of both
+
+
+def _total(counts: _Counts) -> int:
+    flops, backward, _ = counts
+    return flops.total() + backward.total()
+
 
 def _needing(*operands: Array) -> int:
     """How many of the operands need a gradient."""
@@ -494,6 +603,10 @@ def _needing(*operands: Array) -> int:
 def _repeated(shape: Sequence[int], *operands: Array) -> int:
     """FLOPs that sum the gradients of the operands that were broadcast to `shape`."""
     return math.prod(shape) * _needing(*(x for x in operands if x.shape != tuple(shape)))
+
+
+def _three(n: int | Sequence[int]) -> tuple[int, ...]:
+    return (n, n, n) if isinstance(n, int) else tuple(n)
 
 
 def _kept(x: Array, axis: int | Sequence[int]) -> tuple[int, ...]:

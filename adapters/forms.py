@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 Array = Any  # a framework's tensor: torch.Tensor, tf.Tensor, jax.Array, np.ndarray, a graph value
+State = Array | tuple[Array, ...]  # what a loop carries from one step to the next
 
 
 class Unsupported(Exception):
@@ -69,9 +70,9 @@ class Forms:
         Need not be differentiable."""
         raise self._missing("while_loop")
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
         """The last state of: state = body(state, x) for each x along the first axis of `xs`. The
-        shape of the state stays. It can be differentiated."""
+        state is a tensor or a tuple of tensors, whose shapes stay. It can be differentiated."""
         raise self._missing("scan")
 
     # ------------------------------------------------------------------------------------------

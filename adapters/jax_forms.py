@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jax import lax
 
-from adapters.forms import Array, Forms
+from adapters.forms import Array, Forms, State
 
 
 class JaxForms(Forms):
@@ -60,5 +60,5 @@ class JaxForms(Forms):
     ) -> Array:
         return lax.while_loop(condition, body, state)
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
         return lax.scan(lambda state, x: (body(state, x), None), state, xs)[0]

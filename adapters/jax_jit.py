@@ -13,11 +13,22 @@ import numpy as np
 import optax
 from jax import lax
 
-from adapters import base, jax_optimizers, probes
-from adapters.base import Body, Gradients, Probe, Setting, Spec, Stopwatch, Unsupported, require
+from adapters import base, jax_optimizers, probes, trees
+from adapters.base import (
+    Body,
+    Gradients,
+    Probe,
+    Setting,
+    Spec,
+    State,
+    Stopwatch,
+    Unsupported,
+    require,
+)
 from adapters.jax_defaults import DEFAULTS
 from adapters.jax_function import Function
 from adapters.jax_ops import JaxOps
+from adapters.trees import Tree
 
 
 class Adapter(base.Adapter):
@@ -122,10 +133,14 @@ def _has(platform: str) -> bool:
         return False
 
 
-class State(NamedTuple):
-    params: dict[str, jax.Array]
+class Tensors(NamedTuple):
+    """All state of a program."""
+
+    params: dict[str, jax.Array]  # those that are trained
+    frozen: dict[str, jax.Array]  # the others
     buffers: dict[str, jax.Array]
     optimizer: Any
+    averages: dict[str, jax.Array]
 
 
 class Program(base.Program):
@@ -141,24 +156,31 @@ class Program(base.Program):
         self._output_dtype = ""
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        placed = [
-            {name: self._array(v) for name, v in values.items()} for values in (params, buffers)
-        ]
-        slots = self._optimizer.init(placed[0]) if self._spec.mode == "train" else ()
+        recipe = self._spec.training
+        trained = recipe.trained(params)
+        frozen = {name: value for name, value in params.items() if name not in trained}
+        own = self._arrays(trained)
+        slots = self._optimizer.init(own) if self._spec.trains else ()
+        averages = self._arrays(trained if recipe.average else {})
+        state = Tensors(own, self._arrays(frozen), self._arrays(buffers), slots, averages)
         # all on the device from the start: a first step with other placements compiles twice
-        self._state = jax.device_put(State(placed[0], placed[1], slots), self._device)
+        self._state = jax.device_put(state, self._device)
         self._steps = 0
 
-    def _array(self, value: np.ndarray, dtype: str | None = None) -> jax.Array:
+    def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        return {name: self._array(value) for name, value in values.items()}
+
+    def _array(self, value: np.ndarray) -> jax.Array:
         # a copy: the CPU client may share memory with NumPy, and a training step overwrites it
-        return jnp.array(value, dtype or self._spec.dtype, copy=True, device=self._device)
+        dtype = {"f": self._spec.dtype, "i": "int32"}.get(value.dtype.kind)
+        return jnp.array(value, dtype, copy=True, device=self._device)
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
-        return self._array(batch["x"]), self._array(batch["y"], "int32")
+        return tuple(trees.over(self._array, trees.part(batch, name)) for name in ("x", "y"))
 
     def step(self, batch: Any) -> Any:
         x, y = batch
-        if self._spec.mode == "infer":
+        if not self._spec.trains:
             return self._infer(self._state, x)
         loss, self._state = self._train(self._state, x, y, *self._rate())
         self._steps += 1
@@ -171,38 +193,42 @@ class Program(base.Program):
         return () if recipe.schedule.is_constant else (recipe.rate(self._steps + 1),)
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
-        infer = self._spec.mode == "infer"
         with watch("trace"):
-            arguments = (self._state, *(batch[:1] if infer else (*batch, *self._rate())))
-            lowered = self._jitted.trace(*arguments).lower()
+            given = (*batch, *self._rate()) if self._spec.trains else batch[:1]
+            lowered = self._jitted.trace(self._state, *given).lower()
         with watch("compile"):
             lowered.compile()
         return self.step(batch)  # finds what was compiled: JAX keeps it with the lowered function
 
     @property
     def _jitted(self) -> Any:
-        return self._infer if self._spec.mode == "infer" else self._train
+        return self._train if self._spec.trains else self._infer
 
-    def _forward(self, state: State, x: jax.Array) -> jax.Array:
-        output = self._network.forward({**state.params, **state.buffers}, x)[0]
-        self._output_dtype = output.dtype.name
+    def _forward(self, state: Tensors, x: Tree) -> Tree:
+        tensors = {**state.params, **state.frozen, **state.buffers}
+        output = self._network.forward(tensors, x)[0]
+        self._output_dtype = trees.dtypes(output, _name)
         return output
 
     def _update(
-        self, state: State, x: jax.Array, y: jax.Array, *rate: jax.Array
-    ) -> tuple[jax.Array, State]:
+        self, state: Tensors, x: Tree, y: Tree, *rate: jax.Array
+    ) -> tuple[jax.Array, Tensors]:
         (loss, (_, buffers)), gradients = self._backward(state, x, y)
         given = {"rate": rate[0]} if rate else {}
         updates, slots = self._optimizer.update(gradients, state.optimizer, state.params, **given)
         params = optax.apply_updates(state.params, updates)
-        return loss, State(params, {**state.buffers, **buffers}, slots)
+        d = self._spec.training.average
+        averages = {name: d * a + (1 - d) * params[name] for name, a in state.averages.items()}
+        buffers = {**state.buffers, **buffers}
+        return loss, Tensors(params, state.frozen, buffers, slots, averages)
 
-    def _backward(self, state: State, x: jax.Array, y: jax.Array) -> Any:
+    def _backward(self, state: Tensors, x: Tree, y: Tree) -> Any:
         whole = self._spec.training.accumulation == 1
         return (self._gradients_of if whole else self._accumulated)(state, x, y)
 
-    def _accumulated(self, state: State, x: jax.Array, y: jax.Array) -> Any:
-        parts, size = self._spec.training.accumulation, self._spec.training.micro_batch(len(x))
+    def _accumulated(self, state: Tensors, x: Tree, y: Tree) -> Any:
+        parts, examples = self._spec.training.accumulation, trees.examples(x)
+        size = self._spec.training.micro_batch(examples)
 
         def add(carry: Any, micro_batch: Any) -> Any:
             buffers, total = carry
@@ -211,17 +237,18 @@ class Program(base.Program):
             total = jax.tree.map(jnp.add, total, gradients)
             return ({**buffers, **updated}, total), (loss, output)
 
-        split = tuple(a.reshape(parts, size, *a.shape[1:]) for a in (x, y))
+        split = jax.tree.map(lambda a: a.reshape(parts, size, *a.shape[1:]), (x, y))
         start = (state.buffers, optax.tree.zeros_like(state.params))
         (buffers, total), (losses, outputs) = lax.scan(add, start, split)
         gradients = jax.tree.map(lambda g: g / parts, total)
-        output = outputs.reshape(len(x), *outputs.shape[2:])
+        output = jax.tree.map(lambda a: a.reshape(examples, *a.shape[2:]), outputs)
         return (jnp.mean(losses), (output, buffers)), gradients
 
-    def _gradients_of(self, state: State, x: jax.Array, y: jax.Array) -> Any:
+    def _gradients_of(self, state: Tensors, x: Tree, y: Tree) -> Any:
         def loss_of(params: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
-            loss, output, buffers = self._network.loss({**params, **state.buffers}, x, y)
-            self._output_dtype = output.dtype.name
+            tensors = {**params, **state.frozen, **state.buffers}
+            loss, output, buffers = self._network.loss(tensors, x, y)
+            self._output_dtype = trees.dtypes(output, _name)
             return loss, (output, buffers)
 
         return jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -229,19 +256,40 @@ class Program(base.Program):
     def wait(self, value: Any) -> None:
         jax.block_until_ready((value, self._state))
 
-    def fetch(self, value: Any) -> np.ndarray:
-        return np.array(value)
+    def fetch(self, value: Any) -> Tree:
+        return trees.over(np.array, value)
 
     def gradients(self, batch: Any) -> Gradients:
         (loss, (output, _)), gradients = self._differentiate(self._state, *batch)
         arrays = {name: self.fetch(g) for name, g in gradients.items()}
         return Gradients(self.fetch(loss), self.fetch(output), arrays)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        return tuple(  # type: ignore[return-value]
-            {name: self.fetch(v) for name, v in tensors.items()}
-            for tensors in (self._state.params, self._state.buffers)
+    def state(self) -> State:
+        own = self._state
+        kept = ({**own.params, **own.frozen}, own.buffers, own.averages)
+        params, buffers, averages = jax.tree.map(np.array, kept)
+        slots = jax.tree.map(np.array, jax_optimizers.slots(own.optimizer))
+        return State(params, buffers, averages, slots, self._steps)
+
+    def resume(self, state: State) -> None:
+        self.load(state.params, state.buffers)
+        slots = {letter: self._arrays(values) for letter, values in state.slots.items()}
+        optimizer = jax_optimizers.with_slots(
+            self._spec.training, self._state.optimizer, slots, state.steps
         )
+        averages = self._arrays(state.averages)
+        resumed = self._state._replace(optimizer=optimizer, averages=averages)
+        self._state = jax.device_put(resumed, self._device)
+        self._steps = state.steps
+
+    def save(self, folder: Path) -> None:
+        """JAX has no format of its own; NumPy's is the usual one where orbax is not."""
+        arrays: dict[str, Any] = self.state().flat()
+        np.savez(folder / "checkpoint.npz", **arrays)
+
+    def restore(self, folder: Path) -> None:
+        with np.load(folder / "checkpoint.npz") as kept:
+            self.resume(State.of(dict(kept)))
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:
         with jax.profiler.trace(folder, create_perfetto_trace=True):
@@ -250,10 +298,11 @@ class Program(base.Program):
         return next(folder.glob("**/perfetto_trace.json.gz"))
 
     def facts(self) -> dict[str, Any]:
-        device = next(iter(self._state.params.values())).device
+        params = {**self._state.params, **self._state.frozen}
+        device = next(iter(params.values())).device
         executables = self._jitted._cache_size()
         return {
-            "parameter_dtypes": sorted({v.dtype.name for v in self._state.params.values()}),
+            "parameter_dtypes": sorted({v.dtype.name for v in params.values()}),
             "output_dtype": self._output_dtype,
             "device_kind": "cuda" if device.platform == "gpu" else device.platform,
             "device": str(device),
@@ -269,6 +318,10 @@ class Program(base.Program):
             "NPROC": os.environ.get("NPROC"),
             "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         }
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype.name)
 
 
 def _cpu_threads() -> int | None:

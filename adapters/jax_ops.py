@@ -66,11 +66,18 @@ class JaxOps(JaxForms, Ops):
     def take(self, x: Array, indices: Array, *, axis: int) -> Array:
         return jnp.take(x, indices, axis=axis, mode="clip")
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        rows = functools.partial(jnp.take, axis=0, mode="clip")
+        return jax.vmap(rows)(x, indices)
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         rows = jnp.take(table, ids, axis=0, mode="clip")
         if padding_index is None:
             return rows
         return jnp.where((ids == padding_index)[..., None], lax.stop_gradient(rows), rows)
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        return jax.nn.one_hot(ids, classes, dtype=self._dtype)
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         return jnp.where(condition, a, b)
@@ -96,6 +103,9 @@ class JaxOps(JaxForms, Ops):
     def maximum(self, a: Array, b: Array) -> Array:
         return jnp.maximum(a, b)
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        return jnp.minimum(a, b)
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         # the gradient of jnp.clip at an edge is 1/2
         return jnp.where(x < low, low, jnp.where(x > high, high, x))
@@ -111,6 +121,12 @@ class JaxOps(JaxForms, Ops):
 
     def sqrt(self, x: Array) -> Array:
         return jnp.sqrt(x)
+
+    def sin(self, x: Array) -> Array:
+        return jnp.sin(x)
+
+    def cos(self, x: Array) -> Array:
+        return jnp.cos(x)
 
     def tanh(self, x: Array) -> Array:
         return jnp.tanh(x)
@@ -180,28 +196,44 @@ class JaxOps(JaxForms, Ops):
         padding: int = 0,
         output_padding: int = 0,
     ) -> Array:
-        # lax.conv_transpose neither flips the kernel of this layout nor pads one side more
-        before = [size - 1 - padding for size in w.shape[:2]]
-        y = lax.conv_general_dilated(
-            x,
-            jnp.flip(w, (0, 1)),
-            window_strides=(1, 1),
-            padding=[(width, width + output_padding) for width in before],
-            lhs_dilation=(stride, stride),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = _conv_transpose(
+            x, w, ("NHWC", "HWIO", "NHWC"),
+            stride=stride, padding=padding, output_padding=output_padding,
+        )  # fmt: skip
         return y if b is None else y + b
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
         y = lax.conv_general_dilated(
             x,
             w,
-            window_strides=(stride,) * 3,
-            padding=((padding, padding),) * 3,
+            window_strides=_three(stride),
+            padding=[(width, width) for width in _three(padding)],
             dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
         )
+        return y if b is None else y + b
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        y = _conv_transpose(
+            x, w, ("NDHWC", "DHWIO", "NDHWC"),
+            stride=stride, padding=padding, output_padding=output_padding,
+        )  # fmt: skip
         return y if b is None else y + b
 
     @_widely
@@ -257,6 +289,11 @@ class JaxOps(JaxForms, Ops):
     def argmax(self, x: Array, *, axis: int) -> Array:
         return jnp.argmax(x, axis=axis)
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        # lax.top_k takes 0 for larger than -0: they do not tie
+        _, indices = lax.top_k(jnp.where(x == 0, 0, x), k)
+        return jnp.take_along_axis(x, indices, axis=-1, mode="clip"), indices
+
     def median(self, x: Array) -> Array:
         # jnp.median gives one of those that tie the whole gradient, jnp.max shares it
         middle = jnp.sort(lax.stop_gradient(x))[..., x.shape[-1] // 2, None]
@@ -272,9 +309,10 @@ class JaxOps(JaxForms, Ops):
     def softmax(self, x: Array) -> Array:
         return jax.nn.softmax(x)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
         sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
-        return lax.reduce_window(x, -jnp.inf, lax.max, sizes, strides, "VALID")
+        widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))  # of -inf
+        return lax.reduce_window(x, -jnp.inf, lax.max, sizes, strides, widths)
 
     @_widely
     def avg_pool2d(
@@ -403,6 +441,26 @@ class JaxOps(JaxForms, Ops):
 
 def _axes(axis: int | Sequence[int]) -> int | tuple[int, ...]:
     return axis if isinstance(axis, int) else tuple(axis)
+
+
+def _three(n: int | Sequence[int]) -> tuple[int, ...]:
+    return (n, n, n) if isinstance(n, int) else tuple(n)
+
+
+def _conv_transpose(
+    x: Array, w: Array, layouts: Any, *, stride: int, padding: int, output_padding: int
+) -> Array:
+    # lax.conv_transpose neither flips the kernel of this layout nor pads one side more
+    spatial = range(w.ndim - 2)
+    before = [w.shape[a] - 1 - padding for a in spatial]
+    return lax.conv_general_dilated(
+        x,
+        jnp.flip(w, spatial),
+        window_strides=[1 for _ in spatial],
+        padding=[(width, width + output_padding) for width in before],
+        lhs_dilation=[stride for _ in spatial],
+        dimension_numbers=layouts,
+    )
 
 
 def _moments(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:

@@ -123,13 +123,18 @@ def _rmsprop(recipe: Recipe) -> optax.GradientTransformation:
     return optax.chain(scaled, optax.trace(recipe.momentum)) if recipe.momentum else scaled
 
 
-def _adagrad(recipe: Recipe) -> optax.GradientTransformation:
-    def init(params: Any) -> Any:
-        return tree_map(lambda p: jnp.full_like(p, recipe.initial_accumulator), params)
+class _Adagrad(NamedTuple):
+    v: Any
 
-    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        v = tree_map(lambda v, g: v + g * g, state, gradients)
-        return tree_map(lambda g, v: g / (jnp.sqrt(v) + recipe.epsilon), gradients, v), v
+
+def _adagrad(recipe: Recipe) -> optax.GradientTransformation:
+    def init(params: Any) -> _Adagrad:
+        return _Adagrad(tree_map(lambda p: jnp.full_like(p, recipe.initial_accumulator), params))
+
+    def update(gradients: Any, state: _Adagrad, params: Any = None) -> tuple[Any, _Adagrad]:
+        v = tree_map(lambda v, g: v + g * g, state.v, gradients)
+        directions = tree_map(lambda g, v: g / (jnp.sqrt(v) + recipe.epsilon), gradients, v)
+        return directions, _Adagrad(v)
 
     return optax.GradientTransformation(init, update)
 
@@ -151,3 +156,42 @@ _DIRECTIONS: dict[str, Callable[[Recipe], optax.GradientTransformation]] = {
     "rmsprop": _rmsprop,
     "adagrad": _adagrad,
 }
+
+
+# -- what is kept between steps ----------------------------------------------------------------
+
+#: State of a transformation -> its fields -> the letters of `adapters.training`.
+_LETTERS: dict[type, dict[str, str]] = {
+    optax.TraceState: {"trace": "m"},
+    optax.ScaleByRmsState: {"nu": "v"},
+    _Sgd: {"m": "m"},
+    _Adam: {"m": "m", "v": "v", "extra": "w"},
+    _Adagrad: {"v": "v"},
+}
+
+
+def slots(state: Any) -> dict[str, dict[str, jax.Array]]:
+    """What an optimizer keeps, by letter and parameter."""
+    letters = _LETTERS.get(type(state))
+    if letters is None:
+        parts = [slots(part) for part in state] if isinstance(state, tuple) else []
+        return {letter: values for part in parts for letter, values in part.items()}
+    fields = {letter: getattr(state, field) for field, letter in letters.items()}
+    # nadam's product of mu is no tensor of a parameter, and adam has nothing there
+    return {letter: values for letter, values in fields.items() if isinstance(values, dict)}
+
+
+def with_slots(recipe: Recipe, state: Any, kept: Any, steps: int) -> Any:
+    """`state` with what `slots` told after so many steps."""
+    letters = _LETTERS.get(type(state))
+    if letters is None:
+        if not isinstance(state, tuple):
+            return state
+        parts = [with_slots(recipe, part, kept, steps) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    changed = {field: kept[letter] for field, letter in letters.items() if letter in kept}
+    if hasattr(state, "steps"):
+        changed["steps"] = jnp.array(steps, state.steps.dtype)
+    if recipe.optimizer == "nadam":
+        changed["extra"] = jnp.array(recipe.mu_product(steps), state.extra.dtype)
+    return state._replace(**changed)

@@ -8,35 +8,106 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from adapters.ops import Array, Ops
+from adapters.trees import Tree
 
 Tensors = dict[str, np.ndarray]  # name -> values, in the boundary layout of `ops`
 
 
 class Forward(Protocol):
     def __call__(
-        self, ops: Ops, p: Mapping[str, Array], x: Array, *, config: Any, train: bool
-    ) -> tuple[Array, dict[str, Array]]:
+        self, ops: Ops, p: Mapping[str, Array], x: Tree, *, config: Any, train: bool
+    ) -> tuple[Tree, dict[str, Array]]:
         """Returns (output, updated buffers). `p` holds parameters and buffers by name."""
+
+
+class Generate(Protocol):
+    def __call__(
+        self, ops: Ops, p: Mapping[str, Array], x: Tree, *, config: Any
+    ) -> tuple[Tree, dict[str, Array]]:
+        """Returns (output, {}), like `Forward`."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication says of a model at a size; `gmac` are 1e9 multiply-adds of the forward
+    pass of one example. Parameters whose names start with one of `without` do not count."""
+
+    parameters: int
+    source: str
+    gmac: float | None = None
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What training has to come to, on examples that it does not see.
+
+    data        configuration -> (training examples, held-out examples), in the form of a batch
+    score       (output, targets) of the held-out examples in NumPy -> a number
+    name        what that is: "accuracy"
+    target      the score to reach
+    steps       how many steps it may take
+    batch       examples per step
+    recipe      how to train: a name in `adapters.training.RECIPES`
+    every       steps between two evaluations
+    held        how many of the held-out examples are used; 0: all
+    rising      whether more is better
+    """
+
+    data: Callable[[Any], tuple[Tensors, Tensors]]
+    score: Callable[[Tree, Tree], float]
+    name: str
+    target: float
+    steps: int
+    batch: int
+    recipe: str
+    every: int = 10
+    held: int = 0
+    rising: bool = True
+
+    def reached(self, score: float) -> bool:
+        return score >= self.target if self.rising else score <= self.target
+
+
+def accuracy(output: np.ndarray, labels: np.ndarray) -> float:
+    """The share of examples whose largest logit is that of their label."""
+    return float(np.mean(np.argmax(output, axis=-1) == labels))
+
+
+def cross_entropy(ops: Ops, output: Array, y: Array) -> Array:
+    """The loss of a model that says nothing else: logits (N, classes) against labels (N,)."""
+    return ops.cross_entropy(output, y)
 
 
 @dataclass(frozen=True)
 class Model:
     """A network at one or more sizes.
 
+    A batch has one input "x", or several, "x/ids" and "x/mask" say, which `forward` gets as a
+    mapping; and so with targets "y" and `loss`. An output is one tensor or a mapping, too. The
+    first axis of all of them is the batch. Whatever is drawn by chance, a dropout mask say, comes
+    with the batch: then frameworks can be compared to the last digit.
+
     sizes       size name -> configuration (any frozen value that `forward` understands)
     batch       size name -> examples per step when nothing else is asked for
     initial     (config, generator) -> (parameters, buffers), float64
-    example     (config, batch) -> {"x": float64 inputs, "y": integer labels}, the same every time
+    example     (config, batch) -> float64 inputs and targets, integers where they are such, the
+                same every time; an example is the same in a larger batch
     forward     the network
     recipe      how it is trained by default: a name in `adapters.training.RECIPES`
+    loss        (ops, output, target) -> scalar, a mean over the batch
+    generate    what mode "generate" runs in place of `forward`; None: there is no such mode
+    goal        what training at size "tiny" has to come to; None: that is not tried
+    long        whether training at size "tiny" is judged for 100 steps rather than 10
     lengths     sequence lengths worth a sweep; empty where the input is no sequence
     at_length   (config, length) -> the configuration for sequences of that length
+    published   size name -> what was published of it
     """
 
     sizes: Mapping[str, Any]
@@ -45,8 +116,13 @@ class Model:
     example: Callable[[Any, int], Tensors]
     forward: Forward
     recipe: str
+    loss: Callable[[Ops, Tree, Tree], Array] = cross_entropy
+    generate: Generate | None = None
+    goal: Goal | None = None
+    long: bool = False
     lengths: Sequence[int] = ()
     at_length: Callable[[Any, int], Any] | None = None
+    published: Mapping[str, Published] = field(default_factory=dict)
 
     def config(self, size: str, length: int = 0) -> Any:
         """The configuration of a size, for sequences of `length` where that is not 0."""
@@ -55,6 +131,11 @@ class Model:
         if self.at_length is None:
             raise ValueError("this model has no sequence whose length could be set")
         return self.at_length(self.sizes[size], length)
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What it can be run for."""
+        return ("infer", "train") if self.generate is None else ("infer", "train", "generate")
 
 
 def names() -> list[str]:

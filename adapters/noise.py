@@ -117,8 +117,7 @@ class NoisyOps(Ops):
         padding: int = 0,
         output_padding: int = 0,
     ) -> Array:
-        h, width, channels, _ = self.shape(w)
-        terms = channels * math.ceil(h / stride) * math.ceil(width / stride)
+        terms = _reaching(self.shape(w), stride)
         x, w = self._entering(x, terms), self._entering(w, terms)
         y = self._inner.conv_transpose2d(
             x, w, b, stride=stride, padding=padding, output_padding=output_padding
@@ -126,11 +125,34 @@ class NoisyOps(Ops):
         return self._rounded(y)
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
         terms = math.prod(self.shape(w)[:-1])
         x, w = self._entering(x, terms), self._entering(w, terms)
         return self._rounded(self._inner.conv3d(x, w, b, stride=stride, padding=padding))
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        terms = _reaching(self.shape(w), stride)
+        x, w = self._entering(x, terms), self._entering(w, terms)
+        y = self._inner.conv_transpose3d(
+            x, w, b, stride=stride, padding=padding, output_padding=output_padding
+        )
+        return self._rounded(y)
 
     def attention(
         self, q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: bool = False
@@ -329,6 +351,12 @@ class NoisyOps(Ops):
         shape = self.shape(x)
         difference = self._summed(self.subtract(x, target), math.prod(shape))
         return difference, self._inner.constant(np.zeros(shape))
+
+
+def _reaching(w: Sequence[int], stride: int) -> int:
+    """How many products an element of a transposed convolution sums at most."""
+    *kernel, channels, _ = w
+    return channels * math.prod(math.ceil(size / stride) for size in kernel)
 
 
 def _forwarding(name: str) -> Any:

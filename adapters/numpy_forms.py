@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.forms import Array, Forms
+from adapters.forms import Array, Forms, State
 
 IMAGINARY = 2.0**-100  # a power of two: what is divided by it stays exact
 REAL = 2.0**-8
@@ -139,7 +139,7 @@ class NumpyForms(Forms):
             state = body(state)
         return state
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
         for x in xs:
             state = body(state, x)
         return state

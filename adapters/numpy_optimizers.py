@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from adapters.training import MOMENTUM_DECAY, Recipe
+from adapters.training import Recipe
 
 Tensors = Mapping[str, np.ndarray]
 Slots = dict[str, np.ndarray]  # what is kept of one parameter
@@ -70,14 +69,9 @@ def _adam(recipe: Recipe, t: int, slots: Slots, g: np.ndarray) -> np.ndarray:
 
 def _nadam(recipe: Recipe, t: int, slots: Slots, g: np.ndarray) -> np.ndarray:
     m, root = _moments(recipe, t, slots, g)
-    now, following = _mu(recipe, t), _mu(recipe, t + 1)
-    product = math.prod(_mu(recipe, i) for i in range(1, t + 1))
+    now, following, product = recipe.mu(t), recipe.mu(t + 1), recipe.mu_product(t)
     mean = (1 - now) / (1 - product) * g + following / (1 - product * following) * m
     return mean / (root + recipe.epsilon)
-
-
-def _mu(recipe: Recipe, t: int) -> float:
-    return recipe.betas[0] * (1 - 0.5 * 0.96 ** (t * MOMENTUM_DECAY))
 
 
 def _moments(recipe: Recipe, t: int, slots: Slots, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

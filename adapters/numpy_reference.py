@@ -51,11 +51,17 @@ class NumpyOps(NumpyForms, Ops):
     def take(self, x: Array, indices: Array, *, axis: int) -> Array:
         return np.take(x, indices, axis=axis, mode="clip")
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        return x[np.arange(len(x))[:, None], indices]
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         if padding_index is not None:
             fixed = np.arange(len(table)) == padding_index
             table = np.where(fixed[:, None], np.real(table), table)
         return table[ids]
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        return self.constant(np.asarray(ids)[..., None] == np.arange(classes))
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         return np.where(condition, a, b)
@@ -87,6 +93,9 @@ class NumpyOps(NumpyForms, Ops):
         share = (1 + difference) / 2  # of a in the gradient: 1, 1/2 or 0
         return larger + 1j * (share * np.imag(a) + (1 - share) * np.imag(b))
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        return -self.maximum(-a, -b)
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         real = np.real(x)
         return _moved(x, np.clip(real, low, high), (low <= real) & (real <= high))
@@ -102,6 +111,12 @@ class NumpyOps(NumpyForms, Ops):
 
     def sqrt(self, x: Array) -> Array:
         return np.where(np.real(x) < 0, np.nan, np.sqrt(x))
+
+    def sin(self, x: Array) -> Array:
+        return np.sin(x)
+
+    def cos(self, x: Array) -> Array:
+        return np.cos(x)
 
     def tanh(self, x: Array) -> Array:
         return np.tanh(x)
@@ -174,21 +189,33 @@ class NumpyOps(NumpyForms, Ops):
         padding: int = 0,
         output_padding: int = 0,
     ) -> Array:
-        (n, rows, columns, _), (h, width, _, out) = x.shape, w.shape
-        span = [(size - 1) * stride for size in (rows, columns)]
-        whole = [span[0] + h + output_padding, span[1] + width + output_padding]
-        y = np.zeros((n, *whole, out), np.result_type(x, w))
-        for i in range(h):
-            for j in range(width):
-                y[:, i : i + span[0] + 1 : stride, j : j + span[1] + 1 : stride] += x @ w[i, j]
-        return _biased(y[:, padding : whole[0] - padding, padding : whole[1] - padding], b)
+        return _biased(_spread(x, w, stride, padding, output_padding), b)
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
+        d, h, width = np.broadcast_to(stride, 3)
         patches = sliding_window_view(_padded(x, padding), w.shape[:3], axis=(1, 2, 3))
-        patches = patches[:, ::stride, ::stride, ::stride]  # (N, D', H', W', C, d, h, w)
+        patches = patches[:, ::d, ::h, ::width]  # (N, D', H', W', C, d, h, w)
         return _biased(np.tensordot(patches, w, axes=((5, 6, 7, 4), (0, 1, 2, 3))), b)
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        return _biased(_spread(x, w, stride, padding, output_padding), b)
 
     def attention(
         self, q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: bool = False
@@ -250,6 +277,10 @@ class NumpyOps(NumpyForms, Ops):
     def argmax(self, x: Array, *, axis: int) -> Array:
         return np.argmax(np.real(x), axis=axis)
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        indices = np.argsort(-np.real(x), axis=-1, kind="stable")[..., :k]
+        return np.take_along_axis(x, indices, axis=-1), indices
+
     def median(self, x: Array) -> Array:
         return _shared(x, np.median(np.real(x), axis=-1), axis=-1)
 
@@ -262,8 +293,8 @@ class NumpyOps(NumpyForms, Ops):
         e = np.exp(x - np.max(np.real(x), axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        patches = _patches(x, window, stride)
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        patches = _patches(_padded(x, padding, value=-np.inf), window, stride)
         patches = patches.reshape(*patches.shape[:4], window * window)
         first = np.argmax(np.real(patches), axis=-1)[..., None]  # argmax takes the first on a tie
         return np.take_along_axis(patches, first, axis=-1)[..., 0]
@@ -393,9 +424,22 @@ def _biased(y: Array, b: Array | None) -> Array:
     return y if b is None else y + b
 
 
-def _padded(x: Array, padding: int) -> Array:
-    """Zeros around all axes but the first and the last."""
-    return np.pad(x, [(0, 0), *[(padding, padding)] * (x.ndim - 2), (0, 0)])
+def _padded(x: Array, padding: int | Sequence[int], *, value: float = 0.0) -> Array:
+    """`value` around all axes but the first and the last."""
+    widths = np.broadcast_to(padding, x.ndim - 2)
+    return np.pad(x, [(0, 0), *((n, n) for n in widths), (0, 0)], constant_values=value)
+
+
+def _spread(x: Array, w: Array, stride: int, padding: int, output_padding: int) -> Array:
+    """The transposed convolution of (N, ..., C) with (..., C, O), in any number of dimensions."""
+    spans = [(size - 1) * stride for size in x.shape[1:-1]]
+    window = w.shape[:-2]
+    whole = [span + size + output_padding for span, size in zip(spans, window, strict=True)]
+    y = np.zeros((len(x), *whole, w.shape[-1]), np.result_type(x, w))
+    for at in np.ndindex(window):
+        steps = (slice(i, i + span + 1, stride) for i, span in zip(at, spans, strict=True))
+        y[(slice(None), *steps)] += x @ w[at]
+    return y[(slice(None), *(slice(padding, size - padding) for size in whole))]
 
 
 def _patches(x: Array, window: int, stride: int) -> Array:

@@ -125,10 +125,6 @@ class Graph:
         kind = helper.np_dtype_to_tensor_dtype(self.dtype(value))
         return helper.make_tensor_value_info(value.name, kind, value.shape)
 
-    def model(self, x: Value, output: Value) -> onnx.ModelProto:
-        """The graph from `x` to `output`, checked."""
-        return self.graph([x], [output])
-
     def graph(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> onnx.ModelProto:
         """The graph from `inputs` to `outputs`, checked."""
         ends = [[self._info(v) for v in values] for values in (inputs, outputs)]

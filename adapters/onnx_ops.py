@@ -12,12 +12,14 @@ import numpy as np
 from adapters import resizing
 from adapters.base import Unsupported, require
 from adapters.counting import CountingOps, Shaped
+from adapters.forms import State
 from adapters.onnx_graph import BOOLEAN, INTEGER, Graph, Value
 from adapters.ops import Array, Ops
 
 INFERENCE_ONLY = "ONNX Runtime runs inference only"
 
-OIHW, IOHW, OIDHW = (3, 2, 0, 1), (2, 3, 0, 1), (4, 3, 0, 1, 2)  # of HWIO and DHWIO, as axes
+OIHW, IOHW = (3, 2, 0, 1), (2, 3, 0, 1)  # of HWIO, as axes
+OIDHW, IODHW = (4, 3, 0, 1, 2), (3, 4, 0, 1, 2)  # of DHWIO
 
 
 class OnnxOps(Graph, Ops):
@@ -94,8 +96,23 @@ class OnnxOps(Graph, Ops):
         inside = self._node("Clip", [indices, *map(self._table, bounds)], indices)
         return self._node("Gather", [x, inside], made, axis=axis)
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        # rows of one table: onnx's evaluator has no GatherND of no examples
+        made = self._shapes.gather(x, indices)
+        n, m, *rest = x.shape
+        first = self._table(m * np.arange(n, dtype=indices.dtype)[:, None])
+        flat = self._node("Add", [indices, first], indices)
+        return self._node("Gather", [self.reshape(x, (n * m, *rest)), flat], made, axis=0)
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         return self._node("Gather", [table, ids], self._shapes.embedding(table, ids), axis=0)
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        # OneHot counts ids below 0 from the end
+        made = self._shapes.one_hot(ids, classes)
+        column = self.reshape(ids, (*ids.shape, 1))
+        each = self._table(np.arange(classes, dtype=ids.dtype))
+        return self.cast(self._node("Equal", [column, each], made, dtype=BOOLEAN), self._dtype)
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         made = self._shapes.where(condition, a, b)
@@ -127,6 +144,9 @@ class OnnxOps(Graph, Ops):
     def maximum(self, a: Array, b: Array) -> Array:
         return self._node("Max", [a, b], self._shapes.maximum(a, b))
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        return self._node("Min", [a, b], self._shapes.minimum(a, b))
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         return self._node("Clip", [x, self._number(low), self._number(high)], x)
 
@@ -141,6 +161,12 @@ class OnnxOps(Graph, Ops):
 
     def sqrt(self, x: Array) -> Array:
         return self._node("Sqrt", [x], x)
+
+    def sin(self, x: Array) -> Array:
+        return self._node("Sin", [x], x)
+
+    def cos(self, x: Array) -> Array:
+        return self._node("Cos", [x], x)
 
     def tanh(self, x: Array) -> Array:
         return self._node("Tanh", [x], x)
@@ -232,14 +258,40 @@ class OnnxOps(Graph, Ops):
         )
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
         return self._spatial(
             "Conv",
             [x, self.transpose(w, OIDHW), b],
             self._shapes.conv3d(x, w, b, stride=stride, padding=padding),
+            strides=_three(stride),
+            pads=_three(padding) * 2,
+        )
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        sizes = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        return self._spatial(
+            "ConvTranspose",
+            [x, self.transpose(w, IODHW), b],
+            self._shapes.conv_transpose3d(x, w, b, **sizes),
             strides=[stride] * 3,
             pads=[padding] * 6,
+            output_padding=[output_padding] * 3,
         )
 
     def attention(
@@ -347,12 +399,16 @@ class OnnxOps(Graph, Ops):
         made = self._shapes.argmax(x, axis=axis)
         return self._node("ArgMax", [x], made, dtype=INTEGER, axis=axis, keepdims=0)
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        made = self._shapes.top_k(x, k)
+        values, indices = self._nodes(
+            "TopK", [x, self._integers(k)], made, dtypes=[x.dtype, INTEGER]
+        )
+        return values, indices
+
     def median(self, x: Array) -> Array:
         last, middle = len(x.shape) - 1, x.shape[-1] // 2
-        upper = Shaped((*x.shape[:-1], middle + 1))
-        largest, _ = self._nodes(
-            "TopK", [x, self._integers(middle + 1)], [upper, upper], dtypes=[x.dtype, INTEGER]
-        )
+        largest, _ = self.top_k(x, middle + 1)
         value = self.slice(largest, axis=last, start=middle, stop=middle + 1)
         return self.reshape(value, x.shape[:-1])
 
@@ -362,9 +418,15 @@ class OnnxOps(Graph, Ops):
     def softmax(self, x: Array) -> Array:
         return self._node("Softmax", [x], x, axis=-1)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        made = self._shapes.max_pool2d(x, window=window, stride=stride)
-        return self._spatial("MaxPool", [x], made, kernel_shape=[window] * 2, strides=[stride] * 2)
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        return self._spatial(
+            "MaxPool",
+            [x],
+            self._shapes.max_pool2d(x, window=window, stride=stride, padding=padding),
+            kernel_shape=[window] * 2,
+            strides=[stride] * 2,
+            pads=[padding] * 4,
+        )
 
     def avg_pool2d(
         self, x: Array, *, window: int, stride: int, padding: int = 0, include_padding: bool = True
@@ -563,13 +625,26 @@ class OnnxOps(Graph, Ops):
         dtype = self.dtype(state)
         return self._node("Loop", [None, first, state], state, dtype=dtype, body=graph)
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
-        inputs = [
-            Value(state.shape, self._fresh("state"), dtype=state.dtype),
-            Value(xs.shape[1:], self._fresh("x"), dtype=xs.dtype),
-        ]
-        graph, _ = self._subgraph(inputs, lambda state, x: [body(state, x)])
-        return self._node("Scan", [state, xs], state, body=graph, num_scan_inputs=1)
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
+        states = state if isinstance(state, tuple) else (state,)
+
+        def step(*values: Value) -> tuple[Value, ...]:
+            *old, x = values
+            new = body(tuple(old) if isinstance(state, tuple) else old[0], x)
+            return new if isinstance(new, tuple) else (new,)
+
+        inputs = [Value(s.shape, self._fresh("state"), dtype=s.dtype) for s in states]
+        inputs.append(Value(xs.shape[1:], self._fresh("x"), dtype=xs.dtype))
+        graph, _ = self._subgraph(inputs, step)
+        dtypes = [s.dtype for s in states]
+        last = self._nodes(
+            "Scan", [*states, xs], states, dtypes=dtypes, body=graph, num_scan_inputs=1
+        )
+        return tuple(last) if isinstance(state, tuple) else last[0]
+
+
+def _three(n: int | Sequence[int]) -> list[int]:
+    return [n] * 3 if isinstance(n, int) else list(n)
 
 
 def _lowest(dtype: np.dtype) -> np.ndarray:

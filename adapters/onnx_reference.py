@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,12 @@ class Reference:
     def start(self, model: onnx.ModelProto) -> None:
         self._evaluator = evaluator(model)
 
-    def bind(self, x: np.ndarray) -> None:
-        self._x = x
+    def bind(self, values: Mapping[str, np.ndarray]) -> None:
+        self._values = dict(values)
 
-    def run(self) -> np.ndarray:
-        (self._output,) = self._evaluator.run(None, {"x": self._x})
-        return self._output
+    def run(self) -> list[np.ndarray]:
+        self._outputs = self._evaluator.run(None, self._values)
+        return self._outputs
 
     def profile(self, model: onnx.ModelProto, steps: int, folder: Path) -> Path:
         raise Unsupported("onnx's reference evaluator has no profiler")
@@ -53,7 +54,7 @@ class Reference:
     def facts(self) -> dict[str, Any]:
         return {
             "engine": "onnx.reference.ReferenceEvaluator",
-            "output_dtype": self._output.dtype.name,
+            "output_dtype": ", ".join(sorted({value.dtype.name for value in self._outputs})),
             "device_kind": "cpu",
             "threads": None,  # NumPy's, which nobody sets here
         }

@@ -17,13 +17,14 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from adapters import base, probes
+from adapters import base, probes, trees
 from adapters.base import (
     Body,
     Gradients,
     Probe,
     Setting,
     Spec,
+    State,
     Stopwatch,
     Unsupported,
     require,
@@ -33,6 +34,7 @@ from adapters.onnx_function import Function
 from adapters.onnx_graph import Value, single_node
 from adapters.onnx_ops import INFERENCE_ONLY, OnnxOps
 from adapters.onnx_reference import Reference
+from adapters.trees import Tree
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -97,7 +99,7 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        require(spec.mode == "infer", INFERENCE_ONLY)
+        require(not spec.trains, INFERENCE_ONLY)
         program = Program(spec)
         program.load(params, buffers)
         return program
@@ -111,6 +113,11 @@ class Adapter(base.Adapter):
                 raise Unsupported(f"ONNX Runtime on {setting.device}: {error}") from error
 
         return Function(body, setting, start)
+
+
+def _graph_dtype(x: np.ndarray) -> np.dtype | None:
+    """What `Value` says of the dtype of an input."""
+    return None if x.dtype.kind == "f" else x.dtype
 
 
 def _usable(device: str) -> bool:
@@ -156,55 +163,64 @@ class Program(base.Program):
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         self._values = {**params, **buffers}
-        self._shape: tuple[int, ...] = ()  # of the batches that there is a graph for
+        self._inputs: dict[str, Value] = {}  # of the batches that there is a graph for
         self._bound: Any = None  # the batch that the next run reads
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
-        x = np.array(batch["x"], self._spec.dtype, order="C")
-        return x.shape, self._engine.put(x)
+        """The graph's inputs, and their values on the device, by name."""
+        arrays = {
+            name: np.array(trees.in_dtype(value, self._spec.dtype), order="C")
+            for name, value in batch.items()
+            if name.split("/")[0] == "x"
+        }
+        inputs = {name: Value(x.shape, name, dtype=_graph_dtype(x)) for name, x in arrays.items()}
+        return inputs, {name: self._engine.put(x) for name, x in arrays.items()}
 
     def step(self, batch: Any) -> Any:
-        """The output. It lies in the same memory in every step."""
+        """The outputs in the order of the graph. They lie in the same memory in every step."""
         if batch is not self._bound:
             self._bind(batch)
         return self._engine.run()
 
     def _bind(self, batch: Any) -> None:
-        shape, x = batch
-        if shape != self._shape:  # shapes in the graph are static
-            self._start(shape, self._build(shape))
-        self._engine.bind(x)
+        inputs, values = batch
+        if inputs != self._inputs:  # shapes in the graph are static
+            self._start(inputs, self._build(inputs))
+        self._engine.bind(values)
         self._bound = batch
 
-    def _start(self, shape: tuple[int, ...], model: onnx.ModelProto) -> None:
+    def _start(self, inputs: dict[str, Value], model: onnx.ModelProto) -> None:
         self._engine.start(model)
-        self._shape, self._model = shape, model
+        self._inputs, self._model = inputs, model
         self._starts += 1
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
-        shape, _ = batch
+        inputs, _ = batch
         with watch("trace"):
-            model = self._build(shape)
+            model = self._build(inputs)
         with watch("compile"):
-            self._start(shape, model)
+            self._start(inputs, model)
         return self.step(batch)
 
-    def _build(self, shape: tuple[int, ...]) -> onnx.ModelProto:
+    def _build(self, inputs: dict[str, Value]) -> onnx.ModelProto:
         ops = OnnxOps(self._spec.dtype)
         p = {name: ops.parameter(name, value) for name, value in self._values.items()}
-        x = Value(shape, "x")
-        return ops.model(x, self._spec.network(ops).forward(p, x)[0])
+        output = self._spec.network(ops).forward(p, trees.part(inputs, "x"))[0]
+        self._names = list(output) if isinstance(output, Mapping) else None
+        results = [ops.result(value) for value in trees.leaves(output)]
+        return ops.graph(list(inputs.values()), results)
 
     def wait(self, value: Any) -> None:
         """There is nothing to wait for: a run returns when it is done."""
 
-    def fetch(self, value: Any) -> np.ndarray:
-        return self._engine.fetch(value)
+    def fetch(self, value: Any) -> Tree:
+        arrays = [self._engine.fetch(one) for one in value]
+        return arrays[0] if self._names is None else dict(zip(self._names, arrays, strict=True))
 
     def gradients(self, batch: Any) -> Gradients:
         raise Unsupported(INFERENCE_ONLY)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def state(self) -> State:
         raise Unsupported(INFERENCE_ONLY)
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:
@@ -238,20 +254,29 @@ class _Runtime:
 
     def start(self, model: onnx.ModelProto) -> None:
         self._session = _session(model, self._device, _options(self._device, self._threads))
-        output = self._session.get_outputs()[0]
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type(
-            output.shape, np.float32, self._device
-        )
-        self._binding = self._session.io_binding()
-        self._binding.bind_ortvalue_output(output.name, self._output)
+        self._outputs = [
+            ort.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32, self._device)
+            for output in self._session.get_outputs()
+        ]
+        self._binding = self._bound_to_outputs(self._session)
 
-    def bind(self, x: ort.OrtValue) -> None:
-        self._x = x
-        self._binding.bind_ortvalue_input("x", x)
+    def _bound_to_outputs(self, session: ort.InferenceSession) -> Any:
+        binding = session.io_binding()
+        for output, value in zip(session.get_outputs(), self._outputs, strict=True):
+            binding.bind_ortvalue_output(output.name, value)
+        return binding
 
-    def run(self) -> ort.OrtValue:
+    def bind(self, values: Mapping[str, ort.OrtValue]) -> None:
+        self._values = values
+        self._bind_inputs(self._binding)
+
+    def _bind_inputs(self, binding: Any) -> None:
+        for name, value in self._values.items():
+            binding.bind_ortvalue_input(name, value)
+
+    def run(self) -> list[ort.OrtValue]:
         self._session.run_with_iobinding(self._binding)
-        return self._output
+        return self._outputs
 
     def profile(self, model: onnx.ModelProto, steps: int, folder: Path) -> Path:
         """A session is profiled from its first moment or never, so this makes another one."""
@@ -259,9 +284,8 @@ class _Runtime:
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "trace")
         session = _session(model, self._device, options)
-        binding = session.io_binding()
-        binding.bind_ortvalue_input("x", self._x)
-        binding.bind_ortvalue_output(session.get_outputs()[0].name, self._output)
+        binding = self._bound_to_outputs(session)
+        self._bind_inputs(binding)
         for _ in range(steps):
             session.run_with_iobinding(binding)
         return Path(session.end_profiling())
@@ -273,8 +297,8 @@ class _Runtime:
         options = self._session.get_session_options()
         return {
             "engine": "onnxruntime",
-            "output_dtype": self._output.numpy().dtype.name,
-            "device_kind": self._output.device_name(),
+            "output_dtype": ", ".join(sorted({v.numpy().dtype.name for v in self._outputs})),
+            "device_kind": self._outputs[0].device_name(),
             "threads": options.intra_op_num_threads,
             "interop_threads": options.inter_op_num_threads,
             "foreign_nodes": self._foreign_nodes(),

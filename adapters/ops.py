@@ -78,10 +78,20 @@ class Ops(Forms):
         the place of that axis. An index below 0 or behind the end is clamped to the range."""
         raise self._missing("take")
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        """x[n, indices[n, k], ...]: every example of (N, M, ...) by its own integers (N, K) in
+        0..M-1 -> (N, K, ...)."""
+        raise self._missing("gather")
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         """(V, D), integers (...) in 0..V-1 -> (..., D): rows of the table. Row `padding_index` is
         looked up like any other, and gets no gradient."""
         raise self._missing("embedding")
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        """Integers (...) -> (..., classes) of the program's dtype: 1 at ids[...], else 0. An id
+        below 0 or behind the end gives zeros alone."""
+        raise self._missing("one_hot")
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         """`a` where the boolean `condition` holds, else `b`, with NumPy broadcasting. What is not
@@ -119,6 +129,11 @@ class Ops(Forms):
         each gets half of the gradient."""
         raise self._missing("maximum")
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        """The smaller of a and b, with NumPy broadcasting; NaN if either is. Where they are equal
+        each gets half of the gradient."""
+        raise self._missing("minimum")
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         """x, but at least `low` and at most `high`; NaN stays. The gradient at both edges is 1."""
         raise self._missing("clip")
@@ -138,6 +153,14 @@ class Ops(Forms):
     def sqrt(self, x: Array) -> Array:
         """The square root; NaN below 0."""
         raise self._missing("sqrt")
+
+    def sin(self, x: Array) -> Array:
+        """The sine of an angle in radians; NaN at infinity."""
+        raise self._missing("sin")
+
+    def cos(self, x: Array) -> Array:
+        """The cosine of an angle in radians; NaN at infinity."""
+        raise self._missing("cos")
 
     def tanh(self, x: Array) -> Array:
         """The hyperbolic tangent."""
@@ -222,10 +245,31 @@ class Ops(Forms):
         raise self._missing("conv_transpose2d")
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
-        """`conv2d` in three dimensions: (N, D, H, W, C) with (d, h, w, C, O), plus (O,)."""
+        """`conv2d` in three dimensions: (N, D, H, W, C) with (d, h, w, C, O), plus (O,). `stride`
+        and `padding` are one number, or three for D, H and W."""
         raise self._missing("conv3d")
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        """`conv_transpose2d` in three dimensions: (N, D, H, W, C) with (d, h, w, C, O), plus
+        (O,)."""
+        raise self._missing("conv_transpose3d")
 
     def attention(
         self, q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: bool = False
@@ -283,6 +327,12 @@ class Ops(Forms):
         """The index of the first maximum along `axis`, which is removed; an integer."""
         raise self._missing("argmax")
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        """The `k` largest values over the last axis, in descending order, and their indices, which
+        are integers: both (..., k). Of equal values (0 and -0 are) the lower index comes first.
+        The gradient goes to the chosen. NaN is not allowed."""
+        raise self._missing("top_k")
+
     def median(self, x: Array) -> Array:
         """The middle value over the last axis, whose length is odd; the axis is removed. Elements
         that equal it share the gradient evenly."""
@@ -296,9 +346,10 @@ class Ops(Forms):
         """exp(x) / sum(exp(x)) over the last axis, with the maximum subtracted first."""
         raise self._missing("softmax")
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        """Maximum over window x window patches of (N, H, W, C), no padding; incomplete patches
-        are dropped. On a tie the gradient goes to the first element in row-major order."""
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        """Maximum over window x window patches of (N, H, W, C) with `padding` <= window / 2 on all
+        four sides, which never wins; incomplete patches are dropped. On a tie the gradient goes to
+        the first element in row-major order; where all are minus infinity it is not pinned."""
         raise self._missing("max_pool2d")
 
     def avg_pool2d(
@@ -409,13 +460,14 @@ FORMS: tuple[str, ...] = tuple(name for name in vars(Forms) if not name.startswi
 
 #: Operations that move or select values and never round.
 EXACT: frozenset[str] = frozenset(
-    "shape constant reshape flatten transpose concat slice broadcast_to pad take embedding where "
-    "floor_divide greater maximum clip absolute relu to_int8 max argmax median max_pool2d".split()
+    "shape constant reshape flatten transpose concat slice broadcast_to pad take gather embedding "
+    "one_hot where floor_divide greater maximum minimum clip absolute relu to_int8 max argmax "
+    "top_k median max_pool2d".split()
 )
 
 #: Operations that are linear in each of their tensors: exact on integers while sums stay small.
 LINEAR: frozenset[str] = frozenset(
-    "add subtract multiply matmul dense conv2d conv_transpose2d conv3d sum".split()
+    "add subtract multiply matmul dense conv2d conv_transpose2d conv3d conv_transpose3d sum".split()
 )
 
 #: Operations with a body above, which an implementation may leave as they are.

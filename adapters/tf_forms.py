@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from adapters.forms import Array, Forms
+from adapters.forms import Array, Forms, State
 
 
 class TensorflowForms(Forms):
@@ -58,5 +58,5 @@ class TensorflowForms(Forms):
     ) -> Array:
         return tf.while_loop(condition, lambda state: (body(state),), (state,))[0]
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
         return tf.foldl(body, xs, state)

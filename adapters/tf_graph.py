@@ -12,13 +12,14 @@ import tensorflow as tf
 from tensorflow.python.framework import config
 from tensorflow.python.util import _pywrap_util_port
 
-from adapters import base, tf_optimizers, tf_probes, tf_trace
+from adapters import base, tf_optimizers, tf_probes, tf_trace, trees
 from adapters.base import (
     Body,
     Gradients,
     Probe,
     Setting,
     Spec,
+    State,
     Stopwatch,
     Unsupported,
     require,
@@ -26,6 +27,7 @@ from adapters.base import (
 from adapters.tf_defaults import DEFAULTS
 from adapters.tf_function import Function
 from adapters.tf_ops import TensorflowOps
+from adapters.trees import Tree
 
 
 class Adapter(base.Adapter):
@@ -104,6 +106,10 @@ class Adapter(base.Adapter):
         return {"peak": tf.config.experimental.get_memory_info("GPU:0")["peak"]}
 
 
+def _name(dtype: tf.DType) -> str:
+    return str(dtype.name)
+
+
 def _place(device: str) -> str:
     return "/GPU:0" if device == "cuda" else "/CPU:0"
 
@@ -150,7 +156,7 @@ class Program(base.Program):
         for variables, values in ((self._params, params), (self._buffers, buffers)):
             for name, variable in variables.items():
                 variable.assign(values[name])
-        if self._spec.mode == "train":
+        if self._spec.trains:
             with tf.device(self._device):
                 self._optimizer.reset()
             self._steps = 0
@@ -159,25 +165,32 @@ class Program(base.Program):
         self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]
     ) -> None:
         """Once, because a trace belongs to its variables: with new ones it would run again."""
-        training = self._spec.mode == "train"
+        training, recipe = self._spec.trains, self._spec.training
         with tf.device(self._device):
-            self._params = {n: self._variable(v, trainable=training) for n, v in params.items()}
+            self._params = {
+                name: self._variable(value, trainable=training and recipe.trains(name))
+                for name, value in params.items()
+            }
             self._buffers = {n: self._variable(v) for n, v in buffers.items()}
             if training:
-                self._optimizer = tf_optimizers.Optimizer(self._spec.training, self._params)
+                self._trained = recipe.trained(self._params)
+                self._optimizer = tf_optimizers.Optimizer(recipe, self._trained)
 
     def _variable(self, value: np.ndarray, *, trainable: bool = False) -> tf.Variable:
         return tf.Variable(value, dtype=self._dtype, trainable=trainable)
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         with tf.device(self._device):
-            x, y = tf.constant(batch["x"], self._dtype), tf.constant(batch["y"], tf.int64)
-        self._signature = [tf.TensorSpec.from_tensor(t) for t in (x, y)]
+            x, y = (trees.over(self._placed, trees.part(batch, name)) for name in ("x", "y"))
+        self._signature = [trees.over(tf.TensorSpec.from_tensor, tree) for tree in (x, y)]
         return x, y
+
+    def _placed(self, value: np.ndarray) -> tf.Tensor:
+        return tf.constant(value, self._dtype if value.dtype.kind == "f" else None)
 
     def step(self, batch: Any) -> Any:
         x, y = batch
-        if self._spec.mode == "infer":
+        if not self._spec.trains:
             return self._infer(x)
         loss = self._train(x, y, *self._rate())
         self._steps += 1
@@ -195,13 +208,13 @@ class Program(base.Program):
     def _tensors(self) -> dict[str, tf.Tensor]:
         return {n: tf.convert_to_tensor(v) for n, v in (self._params | self._buffers).items()}
 
-    def _forward(self, x: tf.Tensor) -> tf.Tensor:
+    def _forward(self, x: Tree) -> Tree:
         with tf.device(self._device):
             output = self._network.forward(self._tensors(), x)[0]
-        self._output_dtype = output.dtype.name
+        self._output_dtype = trees.dtypes(output, _name)
         return output
 
-    def _update(self, x: tf.Tensor, y: tf.Tensor, *rate: tf.Tensor) -> tf.Tensor:
+    def _update(self, x: Tree, y: Tree, *rate: tf.Tensor) -> tf.Tensor:
         with tf.device(self._device):
             loss, _, gradients, buffers = self._backward(x, y)
             self._optimizer.apply(gradients, rate[0] if rate else self._spec.training.rate(1))
@@ -209,62 +222,88 @@ class Program(base.Program):
                 self._buffers[name].assign(value)
         return loss
 
-    def _backward(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Any, ...]:
+    def _backward(self, x: Tree, y: Tree) -> tuple[Any, ...]:
         with tf.device(self._device):
             if self._spec.training.accumulation == 1:
                 return self._gradients_of(self._tensors(), x, y)
             return self._accumulated(x, y)
 
-    def _accumulated(self, x: tf.Tensor, y: tf.Tensor) -> tuple[Any, ...]:
+    def _accumulated(self, x: Tree, y: Tree) -> tuple[Any, ...]:
         """A loop in the graph: unrolled, micro-batches would take memory at the same time."""
         recipe, tensors = self._spec.training, self._tensors()
-        parts, size = recipe.accumulation, recipe.micro_batch(x.shape[0])
-        xs, ys = (tf.reshape(t, (parts, size, *t.shape[1:])) for t in (x, y))
+        parts, size = recipe.accumulation, recipe.micro_batch(trees.examples(x))
+        xs, ys = tf.nest.map_structure(lambda t: tf.reshape(t, (parts, size, *t.shape[1:])), (x, y))
 
         def add(i: tf.Tensor, total: Any, buffers: Any, losses: Any, outputs: Any) -> Any:
-            part = self._gradients_of(tensors | buffers, xs[i], ys[i])
-            loss, output, gradients, updated = part
+            part = tf.nest.map_structure(lambda t: t[i], (xs, ys))
+            loss, output, gradients, updated = self._gradients_of(tensors | buffers, *part)
             total = {name: value + gradients[name] for name, value in total.items()}
-            return i + 1, total, buffers | updated, losses.write(i, loss), outputs.write(i, output)
+            outputs = trees.over(lambda kept, value: kept.write(i, value), outputs, output)
+            return i + 1, total, buffers | updated, losses.write(i, loss), outputs
 
-        zeros = {name: tf.zeros_like(variable) for name, variable in self._params.items()}
+        zeros = {name: tf.zeros_like(variable) for name, variable in self._trained.items()}
         buffers = {name: tensors[name] for name in self._buffers}
-        kept = [tf.TensorArray(self._dtype, parts) for _ in range(2)]
-        start = (tf.constant(0), zeros, buffers, *kept)
+        output = self._network.forward(tensors, trees.over(lambda t: t[:1], x))[0]  # its structure
+        kept = trees.over(lambda _: tf.TensorArray(self._dtype, parts), output)
+        start = (tf.constant(0), zeros, buffers, tf.TensorArray(self._dtype, parts), kept)
         _, total, buffers, losses, outputs = tf.while_loop(
             lambda i, *_: i < parts, add, start, parallel_iterations=1
         )
         gradients = {name: value / parts for name, value in total.items()}
-        return tf.reduce_mean(losses.stack()), outputs.concat(), gradients, buffers
+        output = trees.over(lambda kept: kept.concat(), outputs)
+        return tf.reduce_mean(losses.stack()), output, gradients, buffers
 
-    def _gradients_of(
-        self, tensors: dict[str, tf.Tensor], x: tf.Tensor, y: tf.Tensor
-    ) -> tuple[Any, ...]:
-        params = {name: tensors[name] for name in self._params}
+    def _gradients_of(self, tensors: dict[str, tf.Tensor], x: Tree, y: Tree) -> tuple[Any, ...]:
+        params = {name: tensors[name] for name in self._trained}
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss, output, buffers = self._network.loss(tensors, x, y)
-        self._output_dtype = output.dtype.name
+        self._output_dtype = trees.dtypes(output, _name)
         # by a parameter that the loss does not depend on: zero, not missing
         zero = tf.UnconnectedGradients.ZERO
-        return loss, output, tape.gradient(loss, params, unconnected_gradients=zero), buffers
+        gradients = tape.gradient(loss, params, unconnected_gradients=zero)
+        # that of a table is a list of rows, in which one may be there several times
+        gradients = {name: tf.convert_to_tensor(g) for name, g in gradients.items()}
+        return loss, output, gradients, buffers
 
     def wait(self, value: Any) -> None:
         if self._spec.device == "cuda":
             tf.test.experimental.sync_devices()
 
-    def fetch(self, value: Any) -> np.ndarray:
-        return np.array(value)
+    def fetch(self, value: Any) -> Tree:
+        return trees.over(np.array, value)
 
     def gradients(self, batch: Any) -> Gradients:
         loss, output, gradients, _ = self._differentiate(*batch)
         arrays = {name: self.fetch(g) for name, g in gradients.items()}
         return Gradients(self.fetch(loss), self.fetch(output), arrays)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        return tuple(  # type: ignore[return-value]
-            {name: self.fetch(v) for name, v in variables.items()}
-            for variables in (self._params, self._buffers)
+    def state(self) -> State:
+        kept = self._params, self._buffers, self._optimizer.averages, self._optimizer.slots
+        params, buffers, averages, slots = tf.nest.map_structure(np.array, kept)
+        return State(params, buffers, averages, slots, self._steps)
+
+    def resume(self, state: State) -> None:
+        self.load(state.params, state.buffers)
+        for name, value in state.averages.items():
+            self._optimizer.averages[name].assign(value)
+        self._optimizer.resume(state.slots, state.steps)
+        self._steps = state.steps
+
+    def save(self, folder: Path) -> None:
+        self._checkpoint(tf.Variable(self._steps)).write(str(folder / "checkpoint"))
+
+    def restore(self, folder: Path) -> None:
+        steps = tf.Variable(0)
+        self._checkpoint(steps).read(str(folder / "checkpoint")).assert_consumed()
+        self._steps = int(steps)
+
+    def _checkpoint(self, steps: tf.Variable) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(
+            params=self._params,
+            buffers=self._buffers,
+            optimizer=self._optimizer.variables(),
+            steps=steps,
         )
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
@@ -274,11 +313,11 @@ class Program(base.Program):
 
     @property
     def _function(self) -> Any:
-        return self._infer if self._spec.mode == "infer" else self._train
+        return self._train if self._spec.trains else self._infer
 
     def _concrete(self, batch: Any) -> Any:
         """The graph for such a batch, traced if it is not yet."""
-        inputs = batch[:1] if self._spec.mode == "infer" else (*batch, *self._rate())
+        inputs = (*batch, *self._rate()) if self._spec.trains else batch[:1]
         return self._function.get_concrete_function(*inputs)
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:

@@ -52,12 +52,18 @@ class TensorflowOps(TensorflowForms, Ops):
         inside = tf.clip_by_value(indices, tf.zeros_like(last), last)
         return tf.gather(x, inside, axis=axis)  # which raises for others, or XLA clamps
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        return tf.gather(x, indices, axis=1, batch_dims=1)
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         rows = tf.gather(table, ids)
         if padding_index is None:
             return rows
         padding = tf.expand_dims(tf.equal(ids, padding_index), -1)
         return tf.where(padding, tf.stop_gradient(rows), rows)
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        return tf.one_hot(ids, classes, dtype=self._dtype)
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         return tf.where(condition, a, b)
@@ -86,6 +92,10 @@ class TensorflowOps(TensorflowForms, Ops):
         # tf.maximum gives the whole gradient of a tie to `a`. The mean is that of a tie, or NaN.
         return tf.where(a > b, a, tf.where(b > a, b, 0.5 * a + 0.5 * b))
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        # tf.minimum gives the whole gradient of a tie to `a`
+        return tf.where(a < b, a, tf.where(b < a, b, 0.5 * a + 0.5 * b))
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         return tf.clip_by_value(x, low, high)
 
@@ -100,6 +110,12 @@ class TensorflowOps(TensorflowForms, Ops):
 
     def sqrt(self, x: Array) -> Array:
         return tf.sqrt(x)
+
+    def sin(self, x: Array) -> Array:
+        return tf.sin(x)
+
+    def cos(self, x: Array) -> Array:
+        return tf.cos(x)
 
     def tanh(self, x: Array) -> Array:
         return tf.tanh(x)
@@ -199,10 +215,45 @@ class TensorflowOps(TensorflowForms, Ops):
         return _biased(y, b)
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
         # it takes no explicit padding
-        y = tf.nn.conv3d(_padded(x, padding), w, (1, stride, stride, stride, 1), "VALID")
+        x, steps = _padded(x, padding), _three(stride)
+        if x.shape[0] == 0:  # oneDNN's kernel gives the shape of x
+            sizes = zip(x.shape[1:4], w.shape[:3], steps, strict=True)
+            image = [(old - k) // step + 1 for old, k, step in sizes]
+            return tf.zeros((0, *image, w.shape[-1]), x.dtype)
+        return _biased(tf.nn.conv3d(x, w, (1, *steps, 1), "VALID"), b)
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        # it takes no explicit padding either: what that would take away is cut off
+        n, *image, _ = x.shape
+        kernel, channels = w.shape[:3], w.shape[-1]
+        whole = [
+            (old - 1) * stride + k + output_padding for old, k in zip(image, kernel, strict=True)
+        ]
+        size = (n, *(side - 2 * padding for side in whole), channels)
+        if n == 0:  # the gradient is a convolution, whose kernel gives the shape of its input
+            return tf.zeros(size, x.dtype)
+        w = tf.transpose(w, (0, 1, 2, 4, 3))
+        y = tf.nn.conv3d_transpose(x, w, (n, *whole, channels), stride, "VALID")
+        if padding:
+            y = tf.slice(y, (0, padding, padding, padding, 0), size)
         return _biased(y, b)
 
     def attention(
@@ -270,6 +321,11 @@ class TensorflowOps(TensorflowForms, Ops):
     def argmax(self, x: Array, *, axis: int) -> Array:
         return tf.argmax(x, axis=axis)
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        # XLA's takes 0 for larger than -0: they do not tie
+        _, indices = tf.math.top_k(tf.where(x == 0.0, tf.zeros_like(x), x), k)
+        return tf.gather(x, indices, batch_dims=len(x.shape) - 1), indices
+
     def median(self, x: Array) -> Array:
         return _median(x)
 
@@ -281,7 +337,12 @@ class TensorflowOps(TensorflowForms, Ops):
     def softmax(self, x: Array) -> Array:
         return tf.nn.softmax(x)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        # by `pad`: XLA has no pool with an explicit padding, and elsewhere its gradient is slow
+        x = _padded(x, padding, value=-math.inf)
+        if x.shape[0] == 0:  # the gradient ends the process
+            rows, columns = ((old - window) // stride + 1 for old in x.shape[1:3])
+            return x[:, :rows, :columns]
         return tf.nn.max_pool2d(x, window, stride, "VALID")
 
     def avg_pool2d(
@@ -426,11 +487,16 @@ def _pads(w: Array, *, stride: int, padding: int) -> Any:
     return [[0, 0], [padding, padding], [padding, padding], [0, 0]]
 
 
-def _padded(x: Array, padding: int) -> Array:
-    """(N, ..., C) with zeros around the axes between."""
-    if padding == 0:
+def _padded(x: Array, padding: int | Sequence[int], *, value: float = 0.0) -> Array:
+    """(N, ..., C) with `value` around the axes between."""
+    if not np.any(padding):
         return x
-    return tf.pad(x, [(0, 0), *[(padding, padding)] * (len(x.shape) - 2), (0, 0)])
+    widths = np.broadcast_to(padding, len(x.shape) - 2)
+    return tf.pad(x, [(0, 0), *((n, n) for n in widths), (0, 0)], constant_values=value)
+
+
+def _three(n: int | Sequence[int]) -> tuple[int, ...]:
+    return (n, n, n) if isinstance(n, int) else tuple(n)
 
 
 def _depthwise(x: Array, w: Array, *, stride: int, dilation: int) -> Array:

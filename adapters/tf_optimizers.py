@@ -29,9 +29,13 @@ class Optimizer:
         self._dtype = next(iter(params.values())).dtype
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._product = tf.Variable(1, dtype=self._dtype, trainable=False)  # of nadam's mu
-        self._slots = [
-            {name: self._slot(p, start) for name, p in params.items()} for start in _starts(recipe)
-        ]
+        self._starts = _starts(recipe)
+        self.slots = {
+            letter: {name: self._slot(p, start) for name, p in params.items()}
+            for letter, start in self._starts.items()
+        }
+        kept = params if recipe.average else {}
+        self.averages = {name: self._slot(p, 0.0) for name, p in kept.items()}
 
     def _slot(self, param: tf.Variable, start: float) -> tf.Variable:
         return tf.Variable(np.full(param.shape, start), dtype=self._dtype, trainable=False)
@@ -40,9 +44,24 @@ class Optimizer:
         """As before the first step."""
         self._steps.assign(0)
         self._product.assign(1)
-        for slots, start in zip(self._slots, _starts(self._recipe), strict=True):
-            for slot in slots.values():
+        for letter, start in self._starts.items():
+            for slot in self.slots[letter].values():
                 slot.assign(tf.fill(slot.shape, self._number(start)))
+        for name, average in self.averages.items():
+            average.assign(self._params[name])
+
+    def variables(self) -> dict[str, Any]:
+        """Everything that is kept between steps."""
+        own = {"steps": self._steps, "product": self._product}
+        return {**own, "averages": self.averages, "slots": self.slots}
+
+    def resume(self, kept: Mapping[str, Mapping[str, np.ndarray]], steps: int) -> None:
+        """As `slots` were after so many steps."""
+        self._steps.assign(steps)
+        self._product.assign(self._recipe.mu_product(steps))
+        for letter, values in kept.items():
+            for name, value in values.items():
+                self.slots[letter][name].assign(value)
 
     def apply(self, gradients: Mapping[str, tf.Tensor], rate: Rate) -> None:
         """One step; `gradients` are those before clipping."""
@@ -54,7 +73,10 @@ class Optimizer:
                 g = g + decay * p
             elif decay:
                 p.assign_sub(rate * decay * p)
-            update(p, g, *(slots[name] for slots in self._slots))
+            update(p, g, *(slots[name] for slots in self.slots.values()))
+        d = recipe.average
+        for name, average in self.averages.items():
+            average.assign(d * average + (1 - d) * self._params[name])
 
     def _clip(self, gradients: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         limit, max_norm = self._recipe.clip_value, self._recipe.clip_norm
@@ -176,16 +198,17 @@ class Optimizer:
         return tf.convert_to_tensor(value, self._dtype)
 
 
-def _starts(recipe: Recipe) -> tuple[float, ...]:
-    """With what the tensors start that the optimizer keeps of each parameter."""
-    momentum = (0.0,) * (recipe.momentum > 0)
+def _starts(recipe: Recipe) -> dict[str, float]:
+    """With what the tensors start that the optimizer keeps of each parameter, by their letters in
+    `adapters.training`."""
+    momentum = {"m": 0.0} if recipe.momentum else {}
     starts = {
         "sgd": momentum,
-        "amsgrad": (0.0, 0.0, 0.0),
-        "rmsprop": (0.0, *momentum),
-        "adagrad": (recipe.initial_accumulator,),
+        "amsgrad": {"m": 0.0, "v": 0.0, "w": 0.0},
+        "rmsprop": {"v": 0.0, **momentum},
+        "adagrad": {"v": recipe.initial_accumulator},
     }
-    return starts.get(recipe.optimizer, (0.0, 0.0))
+    return starts.get(recipe.optimizer, {"m": 0.0, "v": 0.0})
 
 
 _RULES: dict[str, Callable[[Optimizer, Rate], Update]] = {

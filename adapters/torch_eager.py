@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from adapters import base, probes, torch_optimizers
-from adapters.base import Body, Gradients, Probe, Setting, Spec, require
+from adapters import base, probes, torch_optimizers, trees
+from adapters.base import Body, Gradients, Probe, Setting, Spec, State, require
 from adapters.torch_defaults import DEFAULTS
 from adapters.torch_function import Function
 from adapters.torch_noise import MonteCarlo
 from adapters.torch_ops import TorchOps, stored, viewed, views
+from adapters.trees import Tree
 
 
 class Adapter(base.Adapter):
@@ -128,93 +129,144 @@ class Program(base.Program):
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         # rounding noise is below the vocabulary here, where the optimizer is disturbed as well
         network = replace(spec, noise=None).network(TorchOps(**self._like))
+        self._recipe = spec.training
         self._noise = MonteCarlo(spec.noise) if spec.noise else None
         self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
         self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
-        self._output_dtype: torch.dtype | None = None  # until a step has run
+        self._output_dtype = ""  # until a step has run
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as this program runs it; `torch_compile` overrides this."""
         return function
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        training = self._spec.mode == "train"
+        training = self._spec.trains
         if self._noise:
             self._noise.draw_anew()
-        self._params = {
-            name: stored(name, torch.tensor(value, **self._like)).requires_grad_(training)
-            for name, value in params.items()
-        }
+        self._params = self._stored(params)
+        for name, tensor in self._params.items():
+            tensor.requires_grad_(training and self._recipe.trains(name))
         self._buffers = {name: torch.tensor(v, **self._like) for name, v in buffers.items()}
         if training:
-            self._optimizer = self._make_optimizer()
+            self._trained = self._recipe.trained(self._params)
+            self._averages = torch_optimizers.averages(self._recipe, self._trained)
+            self._make_optimizer()
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        return torch_optimizers.make(self._spec.training, list(self._params.values()))
+    def _make_optimizer(self, steps: int = 0) -> None:
+        self._steps = steps
+        trained = list(self._trained.values())
+        self._optimizer = torch_optimizers.make(self._recipe, trained, steps=steps)
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
-        x = torch.tensor(batch["x"], **self._like)
-        return x, torch.tensor(batch["y"], dtype=torch.int64, device=self._spec.device)
+        return trees.over(self._placed, trees.part(batch, "x")), trees.over(
+            self._placed, trees.part(batch, "y")
+        )
+
+    def _placed(self, value: np.ndarray) -> torch.Tensor:
+        dtype = self._like["dtype"] if value.dtype.kind == "f" else None  # integers stay int64
+        return torch.tensor(value, dtype=dtype, device=self._spec.device)
 
     def step(self, batch: Any) -> Any:
         x, y = batch
-        if self._spec.mode == "infer":
+        if not self._spec.trains:
             with self._noise or nullcontext(), torch.inference_mode():
                 output = self._infer({**self._params, **self._buffers}, x)
-            self._output_dtype = output.dtype
+            self._output_dtype = trees.dtypes(output, dtype_name)
             return output
         with self._noise or nullcontext():
             loss, _ = self._backward(x, y)
             self._clip()
             self._optimizer.step()
+            torch_optimizers.average(self._recipe, self._averages, self._trained)
+        self._steps += 1
         return loss
 
-    def _backward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _backward(self, x: Tree, y: Tree) -> tuple[torch.Tensor, Tree]:
         self._optimizer.zero_grad(set_to_none=True)
-        parts = self._spec.training.accumulation
+        parts = self._recipe.accumulation
         if parts == 1:
             return self._add_gradients(x, y)
-        size = self._spec.training.micro_batch(len(x))
-        pairs = zip(x.split(size), y.split(size), strict=True)
+        self._recipe.micro_batch(trees.examples(x))  # raises where there are no equal ones
+        pairs = zip(trees.split(x, parts), trees.split(y, parts), strict=True)
         losses, outputs = zip(*(self._add_gradients(*pair, parts) for pair in pairs), strict=True)
-        return torch.stack(losses).mean(), torch.cat(outputs)
+        return torch.stack(losses).mean(), trees.over(lambda *ts: torch.cat(ts), *outputs)
 
-    def _add_gradients(
-        self, x: torch.Tensor, y: torch.Tensor, parts: int = 1
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _add_gradients(self, x: Tree, y: Tree, parts: int = 1) -> tuple[torch.Tensor, Tree]:
         """(loss, output) of a micro-batch, one of `parts`, whose gradients are added up."""
         loss, output, buffers = self._loss({**self._params, **self._buffers}, x, y)
         (loss if parts == 1 else loss / parts).backward()
         self._buffers = self._buffers | {name: b.detach() for name, b in buffers.items()}
-        self._output_dtype = output.dtype
-        for p in self._params.values():
+        self._output_dtype = trees.dtypes(output, dtype_name)
+        for p in self._trained.values():
             if p.grad is None:  # the loss does not depend on it: its gradient is zero, not missing
                 p.grad = torch.zeros_like(p)
         return loss.detach(), output
 
     def _clip(self) -> None:
-        torch_optimizers.clip(self._spec.training, list(self._params.values()))
+        torch_optimizers.clip(self._recipe, list(self._trained.values()))
 
     def wait(self, value: Any) -> None:
         if self._spec.device == "cuda":
             torch.cuda.synchronize()
 
-    def fetch(self, value: Any) -> np.ndarray:
-        return value.detach().cpu().numpy().copy()
+    def fetch(self, value: Any) -> Tree:
+        return trees.over(_fetched, value)
 
     def gradients(self, batch: Any) -> Gradients:
         buffers = self._buffers
         with self._noise or nullcontext():
             loss, output = self._backward(*batch)
         self._buffers = buffers
-        gradients = {n: self.fetch(viewed(n, p.grad)) for n, p in self._params.items()}
+        gradients = {n: self._viewed(n, p.grad) for n, p in self._trained.items()}
         return Gradients(self.fetch(loss), self.fetch(output), gradients)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        return tuple(  # type: ignore[return-value]
-            {name: self.fetch(viewed(name, t)) for name, t in tensors.items()}
-            for tensors in (self._params, self._buffers)
+    def state(self) -> State:
+        slots = torch_optimizers.slots(self._recipe, self._optimizer, self._trained)
+        return State(
+            self._views(self._params),
+            self._views(self._buffers),
+            self._views(self._averages),
+            {letter: self._views(tensors) for letter, tensors in slots.items()},
+            self._steps,
         )
+
+    def resume(self, state: State) -> None:
+        self.load(state.params, state.buffers)
+        self._averages = self._stored(state.averages)
+        self._make_optimizer(state.steps)
+        if state.slots:
+            slots = {letter: self._stored(values) for letter, values in state.slots.items()}
+            torch_optimizers.put_slots(
+                self._recipe, self._optimizer, self._trained, slots, steps=state.steps
+            )
+
+    def save(self, folder: Path) -> None:
+        kept = {
+            "model": {**self._params, **self._buffers},
+            "averages": self._averages,
+            "optimizer": self._optimizer.state_dict(),
+            "steps": self._steps,
+        }
+        torch.save(kept, folder / "checkpoint.pt")
+
+    def restore(self, folder: Path) -> None:
+        kept = torch.load(folder / "checkpoint.pt", weights_only=True)
+        with torch.no_grad():
+            for name, tensor in {**self._params, **self._buffers}.items():
+                tensor.copy_(kept["model"][name])
+        self._averages = kept["averages"]
+        self._make_optimizer(kept["steps"])
+        self._optimizer.load_state_dict(kept["optimizer"])
+
+    def _views(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        return {name: self._viewed(name, tensor) for name, tensor in tensors.items()}
+
+    def _stored(self, values: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        return {n: stored(n, torch.tensor(v, **self._like)) for n, v in values.items()}
+
+    def _viewed(self, name: str, tensor: torch.Tensor) -> np.ndarray:
+        """A tensor of a parameter's shape, in the boundary's layout."""
+        return _fetched(viewed(name, tensor))
 
     def device_seconds(self, run: Callable[[], None]) -> float | None:
         if self._spec.device != "cuda":
@@ -237,8 +289,8 @@ class Program(base.Program):
     def facts(self) -> dict[str, Any]:
         device = next(iter(self._params.values())).device
         return {
-            "parameter_dtypes": sorted({_name(p.dtype) for p in self._params.values()}),
-            "output_dtype": _name(self._output_dtype),
+            "parameter_dtypes": sorted({dtype_name(p.dtype) for p in self._params.values()}),
+            "output_dtype": self._output_dtype,
             "device_kind": device.type,
             "device": str(device),
             "threads": torch.get_num_threads(),
@@ -256,5 +308,9 @@ class Program(base.Program):
         }
 
 
-def _name(dtype: torch.dtype | None) -> str:
+def _fetched(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
+
+
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

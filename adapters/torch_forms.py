@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch._higher_order_ops import scan, while_loop
 
-from adapters.forms import Array, Forms
+from adapters.forms import Array, Forms, State
 
 
 class TorchForms(Forms):
@@ -57,18 +57,24 @@ class TorchForms(Forms):
             state = body(state)
         return state
 
-    def scan(self, body: Callable[[Array, Array], Array], state: Array, xs: Array) -> Array:
+    def scan(self, body: Callable[[State, Array], State], state: State, xs: Array) -> State:
         if torch.compiler.is_compiling():
             # a step returns the next state, and a value to be stacked, of which there is none
-            return scan(lambda s, x: (_fresh(body)(s, x), s.new_zeros(())), state.clone(), xs)[0]
+            nothing = torch.zeros((), device=xs.device)
+            step = _fresh(body)
+            return scan(lambda s, x: (step(s, x), nothing.clone()), _copy(state), xs)[0]
         for x in xs:
             state = body(state, x)
         return state
 
 
-def _fresh(function: Callable[..., Array]) -> Callable[..., Array]:
+def _fresh(function: Callable[..., State]) -> Callable[..., State]:
     """`function`, whose result is no argument of it: a node of the graph must not alias any."""
-    return lambda *xs: function(*xs).clone()
+    return lambda *xs: _copy(function(*xs))
+
+
+def _copy(state: State) -> State:
+    return tuple(x.clone() for x in state) if isinstance(state, tuple) else state.clone()
 
 
 class _Custom(torch.autograd.Function):

@@ -46,8 +46,18 @@ class TorchOps(TorchForms, Ops):
         rows = x.index_select(axis, indices.clamp(0, x.shape[axis] - 1).reshape(-1))
         return rows.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
+    def gather(self, x: Array, indices: Array) -> Array:
+        # rows of one table: three times as fast as x.gather, which looks up every element
+        first = torch.arange(x.shape[0], device=x.device)[:, None] * x.shape[1]
+        rows = x.flatten(0, 1).index_select(0, (first + indices).reshape(-1))
+        return rows.reshape(*indices.shape, *x.shape[2:])
+
     def embedding(self, table: Array, ids: Array, *, padding_index: int | None = None) -> Array:
         return F.embedding(ids, table, padding_idx=padding_index)
+
+    def one_hot(self, ids: Array, classes: int) -> Array:
+        # F.one_hot raises for an id out of range
+        return (ids[..., None] == torch.arange(classes, device=ids.device)).to(self._dtype)
 
     def where(self, condition: Array, a: Array, b: Array) -> Array:
         return torch.where(condition, a, b)
@@ -73,6 +83,9 @@ class TorchOps(TorchForms, Ops):
     def maximum(self, a: Array, b: Array) -> Array:
         return torch.maximum(a, b)
 
+    def minimum(self, a: Array, b: Array) -> Array:
+        return torch.minimum(a, b)
+
     def clip(self, x: Array, low: float, high: float) -> Array:
         return x.clamp(low, high)
 
@@ -87,6 +100,12 @@ class TorchOps(TorchForms, Ops):
 
     def sqrt(self, x: Array) -> Array:
         return x.sqrt()
+
+    def sin(self, x: Array) -> Array:
+        return x.sin()
+
+    def cos(self, x: Array) -> Array:
+        return x.cos()
 
     def tanh(self, x: Array) -> Array:
         return x.tanh()
@@ -132,8 +151,10 @@ class TorchOps(TorchForms, Ops):
         dilation: int = 1,
         groups: int = 1,
     ) -> Array:
-        y = F.conv2d(_nchw(x), w.permute(3, 2, 0, 1), b, stride, padding, dilation, groups)
-        return _nhwc(y)
+        kernel = w.permute(3, 2, 0, 1)
+        if len(kernel) == 1:  # in float64 PyTorch wants the gradient of one channel contiguous
+            kernel = kernel.contiguous()
+        return _nhwc(F.conv2d(_nchw(x), kernel, b, stride, padding, dilation, groups))
 
     def conv_transpose2d(
         self,
@@ -149,9 +170,29 @@ class TorchOps(TorchForms, Ops):
         return _nhwc(F.conv_transpose2d(_nchw(x), w, b, stride, padding, output_padding))
 
     def conv3d(
-        self, x: Array, w: Array, b: Array | None = None, *, stride: int = 1, padding: int = 0
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
     ) -> Array:
-        y = F.conv3d(x.movedim(-1, 1), w.permute(4, 3, 0, 1, 2), b, stride, padding)
+        y = F.conv3d(x.movedim(-1, 1), w.permute(4, 3, 0, 1, 2), b, _each(stride), _each(padding))
+        return y.movedim(1, -1)
+
+    def conv_transpose3d(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None = None,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> Array:
+        w = w.permute(3, 4, 0, 1, 2)  # (C, O, d, h, w)
+        y = F.conv_transpose3d(x.movedim(-1, 1), w, b, stride, padding, output_padding)
         return y.movedim(1, -1)
 
     def attention(
@@ -169,6 +210,9 @@ class TorchOps(TorchForms, Ops):
         self, x: Array, h: Array, c: Array, w: Array, u: Array, b: Array
     ) -> tuple[Array, Array, Array]:
         weights = [w.t(), u.t(), b, torch.zeros_like(b)]  # it has two biases
+        if torch.compiler.is_compiling() and w.requires_grad and not x.requires_grad:
+            # Inductor cannot compile oneDNN's LSTM where its input needs no gradient
+            x = torch.where(torch.ones((), dtype=torch.bool, device=x.device), x, b[0])
         y, h, c = torch.lstm(x, (h[None], c[None]), weights, *_ONE_LAYER)
         return y, h[0], c[0]
 
@@ -193,6 +237,11 @@ class TorchOps(TorchForms, Ops):
     def argmax(self, x: Array, *, axis: int) -> Array:
         return x.argmax(dim=axis)
 
+    def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        # x.topk does not say which of those that tie it takes
+        values, indices = x.sort(dim=-1, descending=True, stable=True)
+        return values.narrow(-1, 0, k), indices.narrow(-1, 0, k)
+
     def median(self, x: Array) -> Array:
         # x.median along an axis gives one of those that tie the whole gradient, amax its share
         middle = x.detach().median(dim=-1, keepdim=True).values
@@ -204,8 +253,8 @@ class TorchOps(TorchForms, Ops):
     def softmax(self, x: Array) -> Array:
         return F.softmax(x, dim=-1)
 
-    def max_pool2d(self, x: Array, *, window: int, stride: int) -> Array:
-        return _nhwc(F.max_pool2d(_nchw(x), window, stride))
+    def max_pool2d(self, x: Array, *, window: int, stride: int, padding: int = 0) -> Array:
+        return _nhwc(F.max_pool2d(_nchw(x), window, stride, padding))
 
     def avg_pool2d(
         self, x: Array, *, window: int, stride: int, padding: int = 0, include_padding: bool = True
@@ -315,6 +364,11 @@ def _(like: torch.Tensor, seed: int) -> torch.Tensor:
 
 def _axes(axis: int | Sequence[int]) -> int | tuple[int, ...]:
     return axis if isinstance(axis, int) else tuple(axis)
+
+
+def _each(n: int | Sequence[int]) -> int | tuple[int, ...]:
+    """One number for all axes, or one for each."""
+    return n if isinstance(n, int) else tuple(n)
 
 
 def _nearest(old: int, new: int, like: torch.Tensor) -> torch.Tensor:

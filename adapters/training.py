@@ -54,13 +54,26 @@ Optimizer
     adagrad (Duchi et al. 2011), epsilon outside of the root
         v <- v + g^2, v starts at initial_accumulator;   p <- p - lr * g / (sqrt(v) + epsilon)
 
-The loss is `ops.cross_entropy`, the mean over the batch.
+Averages
+    With `average` d, an exponential moving average of every trained parameter (Polyak and Juditsky
+    1992) is kept beside it, which starts as the parameter does: a <- d a + (1 - d) p, with the p
+    after the step.
+
+Freezing
+    A parameter whose name starts with one of `frozen` is a constant: it has no gradient, does not
+    count for clipping, and does not decay.
+
+The loss is the model's, a mean over the batch.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MOMENTUM_DECAY = 4e-3  # of nadam
 #: Optimizer -> the constants that it has, of those that not all have.
@@ -136,6 +149,8 @@ class Recipe:
     clip_value: float | None = None
     schedule: Schedule = field(default_factory=Schedule)
     accumulation: int = 1
+    average: float = 0.0
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, KNOBS)
@@ -152,7 +167,7 @@ class Recipe:
         for name in ("epsilon", "weight_decay", "initial_accumulator"):
             value = getattr(self, name)
             _check(0 <= value < math.inf, f"{name} is {value}, but should be 0 or above")
-        for name in ("momentum", "dampening", "smoothing", "betas"):
+        for name in ("momentum", "dampening", "smoothing", "betas", "average"):
             value = getattr(self, name)
             fine = all(0 <= one < 1 for one in (value if name == "betas" else (value,)))
             _check(fine, f"{name} is {value}, but should be at least 0 and below 1")
@@ -171,9 +186,25 @@ class Recipe:
         parts = self.accumulation
         _check(parts >= 1, f"accumulation is {parts}, but should be at least 1")
 
+    def trains(self, parameter: str) -> bool:
+        """Whether a parameter is trained, by its name."""
+        return not parameter.startswith(self.frozen)
+
+    def trained(self, params: Mapping[str, T]) -> dict[str, T]:
+        """Those of `params` that are trained."""
+        return {name: value for name, value in params.items() if self.trains(name)}
+
     def rate(self, t: int) -> float:
         """The learning rate of step `t`, the first of which is 1."""
         return self.learning_rate * self.schedule(t)
+
+    def mu(self, t: int) -> float:
+        """The momentum of nadam's step `t`."""
+        return self.betas[0] * (1 - 0.5 * 0.96 ** (t * MOMENTUM_DECAY))
+
+    def mu_product(self, t: int) -> float:
+        """u(t) of nadam."""
+        return math.prod(self.mu(i) for i in range(1, t + 1))
 
     def micro_batch(self, examples: int) -> int:
         """How many of the `examples` of a batch are in each micro-batch."""
@@ -211,10 +242,16 @@ RECIPES: dict[str, Recipe] = {
     ),
     "sgd_step": Recipe("sgd", 0.01, momentum=0.9, schedule=Schedule("step", every=3, factor=0.9)),
     "sgd_accumulation": Recipe("sgd", 0.01, momentum=0.9, accumulation=2),
+    "sgd_average": Recipe("sgd", 0.01, momentum=0.9, average=0.9),
+    "sgd_frozen": Recipe("sgd", 0.01, momentum=0.9, frozen=("fc1/",)),
     "adam": Recipe("adam", 1e-3),
     "adam_coupled_decay": Recipe("adam", 1e-3, weight_decay=0.01),
     "adamw": _ADAMW,
+    "adamw_fast": replace(_ADAMW, learning_rate=5e-3),
     "adamw_clip": replace(_ADAMW, clip_norm=0.5),
+    "adamw_clip_1": replace(_ADAMW, clip_norm=1.0),
+    "adamw_cosine": replace(_ADAMW, weight_decay=1e-5, schedule=Schedule("cosine", steps=20)),
+    "adamw_frozen_backbone": replace(_ADAMW, weight_decay=1e-5, frozen=("backbone/",)),
     "adamw_warmup": replace(_ADAMW, schedule=Schedule(warm_up=5)),
     "nadam": Recipe("nadam", 2e-3),
     "amsgrad": Recipe("amsgrad", 1e-3),

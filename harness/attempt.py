@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from adapters import counting
 from adapters import model as models
-from harness import clock, conditions, proof
+from harness import clock, conditions, convergence, proof
 from harness.client import Client, WorkerFailure
 from harness.pool import Role
 from harness.trial import Trial
@@ -230,6 +231,74 @@ class Attempt(Trial):
     @staticmethod
     def _ready(seconds: Mapping[str, float]) -> float:
         return sum(seconds[n] for n in ("import_time", "build_time", "first_call_time"))
+
+    # -- how long until it has learnt? -----------------------------------------------------------
+
+    def time_to_target(self, seeds: int) -> None:
+        """Trains to the model's goal once per seed, alone, in a new process that finds nothing
+        compiled: the first seed includes compiling. The program is judged after that, since judging
+        it first would have compiled it. Raises WorkerFailure where the goal is not reached."""
+        client = self._untouched()
+        before, since = conditions.load(), clock.now()
+        gpu = self._runner.gpu.sample(self.case)
+        curves, voided = self._curves(client, seeds)
+        read = conditions.between(before, conditions.load(), clock.now() - since)
+        self._flags += self._runner.gpu.throttling(self.case, gpu)
+        self._flags += ("recompiled",) if voided else ()
+        inputs = str(self._pool.inputs(self.case))  # the last seed has left others there
+        client.request("reload", timeout=self._left(), fault="", inputs=inputs)
+        self.agree_in_place(client)
+        self.prove(client)
+        self.end("cold")
+        self._record_curves(curves, machine=read)
+        self._refuse(voided)
+
+    def _curves(self, client: Client, seeds: int) -> tuple[list[convergence.Curve], str]:
+        """A curve per seed, and what was compiled again after the first."""
+        self._phase("rounds")
+        data = convergence.write(self._pool, self.case)
+        curves: list[convergence.Curve] = []
+        compiled: list[dict[str, Any]] = []
+        for seed in range(seeds):
+            left = self._left()
+            curves.append(
+                convergence.curve(self._pool, client, self.case, data, seed=seed, timeout=left)
+            )
+            compiled.append(self._compilations(client))
+        data.unlink()
+        return curves, proof.recompiled(compiled[0], compiled[-1])
+
+    def _untouched(self) -> Client:
+        """A new worker that has built the case, has called nothing, and finds nothing compiled."""
+        self._phase("start")
+        self._flags = self._runner.gpu.flags(self.case, self._pool.pids())
+        client = self._pool.client(self._role("cold"), fresh=True)
+        self._phase("build")
+        _, built = self._pool.build(self.case, self._role("cold"), timeout=self._left())
+        if built["untimed"]:
+            raise WorkerFailure("unsupported", built["untimed"])
+        return client
+
+    def _record_curves(
+        self, curves: list[convergence.Curve], *, machine: Mapping[str, float]
+    ) -> None:
+        """Records time and steps of every seed. Raises WorkerFailure unless all reach the goal."""
+        goal = models.get(self.case.model).goal
+        assert goal is not None
+        told = {"score": goal.name, "target": goal.target, "rising": goal.rising, "curves": curves}
+        self.tell({"convergence": told})
+        steps = [convergence.steps_to_target(self.case.model, curve) for curve in curves]
+        if not all(map(math.isfinite, steps)):
+            missed = f"{sum(map(math.isinf, steps))} of {len(steps)} seeds"
+            reason = f"{goal.name} {goal.target:g} is not reached in {goal.steps} steps"
+            raise WorkerFailure("divergent", f"{reason} with {missed}")
+        seconds = [curve[-1]["seconds"] for curve in curves]
+        self._measured("steps_to_target", steps, flags=self._flags, conditions=machine)
+        self._measured("time_to_target", seconds, flags=self._flags, conditions=machine)
+        self.flags = tuple(dict.fromkeys(self._flags))
+        listed = ", ".join(f"{value:.3g}" for value in seconds)
+        marks = "".join(f" ⚑ {flag}" for flag in self.flags)
+        self.note = f"{goal.name} {goal.target:g} after {listed} s{marks}; {self._verdict}"
 
     # -- how much memory? ------------------------------------------------------------------------
 

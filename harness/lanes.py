@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from adapters import model as models
 from adapters.base import Noise
-from harness import clock, gpu, proof
+from harness import clock, convergence, gpu, proof
 from harness.client import Client, WorkerFailure
 from harness.environment import physical_cores
 from harness.examiner import Answers, Examiner
@@ -27,10 +28,9 @@ from harness.pool import Pool, Role
 from harness.protocol import load_tensors
 from results.records import Case
 
-#: After which steps updates and buffers are judged.
-STEPS = {"tiny": (1, 10, 100)}
+STEPS = (1, 10)  # after which updates and buffers are judged
+LONG = 100  # after so many as well, of recipes and of some models
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
-FEWER_STEPS = (1, 10)  # of models that are measured
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -42,7 +42,7 @@ class Task:
     judge       the tensors of a program        remember    a program's memory
     reference   the same, for another case      fill        compiles a program into a cache
     exercise    the results of exercises        floors      how exact they can be
-    repeat      a program, again and again
+    repeat      a program, again and again      converge    trains to a model's goal, per seed
     """
 
     purpose: str
@@ -119,6 +119,10 @@ class Lanes:
         """The tensors of `case`, and of it run again (`harness.repetition`)."""
         return self._result(Task("repeat", case))
 
+    def curves(self, case: Case, seeds: int) -> list[list[dict[str, float]]]:
+        """How `case` converges, by seed (`harness.convergence`). Raises WorkerFailure."""
+        return self._result(Task("converge", case, seeds))
+
     def memory(self, case: Case, number: int) -> Memory:
         """What `case` took in the how-manieth of several processes. Raises WorkerFailure."""
         return self._result(Task("remember", case, number))
@@ -130,8 +134,12 @@ class Lanes:
 
     def seconds(self, case: Case) -> float:
         """How long judging `case` ran here; 0 if it did not."""
-        tasks = (Task("judge", case), Task("exercise", case), Task("repeat", case))
-        return sum(self._answers[task].seconds for task in tasks if task in self._answers)
+        purposes = ("judge", "exercise", "repeat", "converge")
+        return sum(
+            answer.seconds
+            for task, answer in list(self._answers.items())
+            if task.case == case and task.purpose in purposes
+        )
 
     def disturbed(self, case: Case, noises: Sequence[Noise]) -> list[Tensors]:
         """The tensors of `case` with each of several noises. Raises WorkerFailure."""
@@ -188,6 +196,7 @@ class Lanes:
             "exercise": self._exercised,
             "floors": self._floored,
             "repeat": self._repeated,
+            "converge": self._converged,
         }
         try:
             result = work[task.purpose](self._pool, task)
@@ -224,6 +233,9 @@ class Lanes:
         from harness import repetition  # which needs `agree`
 
         return repetition.variants(pool, task.case, pool.client(task.role))
+
+    def _converged(self, pool: Pool, task: Task) -> list[list[dict[str, float]]]:
+        return convergence.curves(pool, task.case, task.role, seeds=task.number)
 
     def _filled(self, pool: Pool, task: Task) -> bool:
         with self.worker(task.case.adapter) as judging:
@@ -265,7 +277,8 @@ def _judged(pool: Pool, task: Task, noise: Noise | None = None) -> Tensors:
 
 def steps(case: Case) -> Sequence[int]:
     """After which steps a case's updates and buffers are judged."""
-    return STEPS.get(case.size, FEWER_STEPS)
+    long = case.size == "tiny" and (case.recipe or models.get(case.model).long)
+    return (*STEPS, LONG) if long else STEPS
 
 
 def agree(pool: Pool, client: Client, case: Case, *, deadline: float) -> Tensors:

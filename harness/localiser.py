@@ -81,11 +81,9 @@ def _question(case: Case, inputs: Tensors) -> _Question:
     tensors: dict[str, Any] = {
         _escaped(n): v for n, v in {**parts["parameter"], **parts["buffer"]}.items()
     }
-    tensors["x"] = parts["batch"]["x"]
-    if train:
-        tensors["y"] = parts["batch"]["y"]
+    tensors |= {_escaped(n): v for n, v in parts["batch"].items() if train or n[0] == "x"}
     arguments: dict[str, Any] = {
-        "model": case.model, "size": case.size, "length": case.length, "train": train,
+        "model": case.model, "size": case.size, "length": case.length, "mode": case.mode,
     }  # fmt: skip
     known = capture.capture(NumpyOps(), **tensors, **arguments)
     by: list[str] = []

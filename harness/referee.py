@@ -15,13 +15,14 @@ from adapters.base import Noise
 from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.registry import ORACLE
-from harness import localiser
+from harness import convergence, localiser
 from harness.client import WorkerFailure
 from harness.examiner import Answers, Examiner
 from harness.lanes import Lanes, Task, Tensors
 from harness.memo import Memo, digest
 from harness.pool import Pool, usual_batch
 from harness.protocol import load_tensors
+from harness.travel import Travel
 from numerics import determinism, deviations, examination, floor, judge, reference
 from numerics.deviations import Deviation
 from numerics.judge import Judgement, Reference
@@ -31,6 +32,7 @@ from results.records import Case
 #: Suites whose cases run a program that is judged -> the task that does it. Those of other suites
 #: are judged in the process in which they are measured.
 JUDGED = {"conformance": "judge", "traps": "judge", "determinism": "repeat"}
+ALONE = ("travel", "convergence")  # suites that need no reference
 DRAWN = ("properties",)  # suites of which nothing is known before they run
 NUMPY = "numpy"  # the oracle's member that needs no framework
 
@@ -42,6 +44,7 @@ class Referee:
         self._pool = pool
         self.examiner = Examiner(pool, pool.settings.memo)
         self.lanes = Lanes(pool, self.examiner)
+        self.travel = Travel(pool, self.lanes)
         self._oracles: dict[tuple[str, ...], Oracle] = {}
         self.deviations: Sequence[Deviation] = ()
         self.announce: Callable[[str], None] = lambda phase: None
@@ -64,6 +67,8 @@ class Referee:
             elif case.suite not in DRAWN:
                 if case.suite in JUDGED:
                     tasks.append(Task(JUDGED[case.suite], case))
+                if case.suite in ALONE:
+                    continue
                 usual = self.judged_as(case)
                 tasks += [Task("reference", member_case(usual, a)) for a in self.members()]
         self.lanes.ahead(tasks)
@@ -93,6 +98,16 @@ class Referee:
         first, found = self.lanes.repetitions(case)
         floors = self.oracle(case).floors
         return {name: determinism.row(name, again, first, floors) for name, again in found.items()}
+
+    def curves(self, case: Case, seeds: int) -> dict[str, list[convergence.Curve]]:
+        """How `case` converges in every other adapter that this run knows and that can."""
+        found = {}
+        for adapter in self._pool.settings.registry.modules:
+            if adapter != case.adapter:
+                other = dataclasses.replace(case, adapter=adapter)
+                with contextlib.suppress(WorkerFailure):  # which is that adapter's own outcome
+                    found[adapter] = self.lanes.curves(other, seeds)
+        return found
 
     def explained(self, case: Case, rows: list[Judgement]) -> tuple[list[Judgement], list[str]]:
         """The rows of a case with known deviations named, and what is stale."""
@@ -184,11 +199,17 @@ def as_usual(tensors: Tensors, batch: int, usual: int) -> Tensors:
     left out: they are unbiased, and n / (n - 1) differs."""
     if batch == usual:
         return tensors
-    repetitions = tensors["output"].reshape(batch // usual, usual, *tensors["output"].shape[1:])
-    away = np.abs(repetitions - np.median(repetitions, axis=0))
-    distances = np.nan_to_num(away, nan=np.inf).reshape(len(repetitions), -1).max(axis=1)
     kept = {n: t for n, t in tensors.items() if not n.startswith("buffer@")}
-    return {**kept, "output": repetitions[int(np.argmax(distances))]}
+    outputs = {n: t for n, t in tensors.items() if n.partition(":")[0] == "output"}
+    return {**kept, **{n: _farthest(t, batch // usual) for n, t in outputs.items()}}
+
+
+def _farthest(output: np.ndarray, times: int) -> np.ndarray:
+    """(times * n, ...) -> (n, ...): the repetition that is farthest from the median of all."""
+    repetitions = output.reshape(times, len(output) // times, *output.shape[1:])
+    away = np.abs(repetitions - np.median(repetitions, axis=0))
+    distances = np.nan_to_num(away, nan=np.inf).reshape(times, -1).max(axis=1)
+    return repetitions[int(np.argmax(distances))]
 
 
 class Oracle:
@@ -213,7 +234,7 @@ class Oracle:
         """Member -> its float64 tensors: every adapter of ORACLE that is installed and answers,
         and NumPy where it can compute all of them."""
         found: dict[str, Tensors] = {}
-        if self._case.mode == "infer":
+        if self._case.mode != "train":
             found[NUMPY] = self.numpy.tensors
         for adapter in self._referee.members():
             self._referee.announce(f"reference: {adapter}")
@@ -261,8 +282,8 @@ class Oracle:
             return self._referee.lanes.disturbed(member_case(case, member), noises)
         return [
             reference.forward_pass(
-                case.model, case.size, self.params, self._buffers, self._batch["x"],
-                ops=NoisyOps(NumpyOps(), noise), length=case.length,
+                case.model, case.size, self.params, self._buffers, self._batch,
+                ops=NoisyOps(NumpyOps(), noise), length=case.length, mode=case.mode,
             )
             for noise in noises
         ]  # fmt: skip

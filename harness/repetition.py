@@ -41,8 +41,8 @@ def variants(pool: Pool, case: Case, client: Client) -> tuple[Tensors, dict[str,
     if case.mode == "infer":
         for variant, (change, undo) in _moves(case.batch).items():
             file = _changed(pool, inputs, change)
-            output = run(client, judging, file)["output"]
-            found[variant] = {"output": undo(output, first["output"])}
+            moved = run(client, judging, file)  # outputs only
+            found[variant] = {name: undo(value, first[name]) for name, value in moved.items()}
             file.unlink()
     return first, found
 
@@ -57,7 +57,8 @@ def _moves(batch: int) -> dict[str, tuple[Change, Undo]]:
     order = np.roll(np.arange(batch)[::-1], 1)
 
     def alone(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([x[:1], -x[:0:-1]])
+        others = x[:0:-1]
+        return np.concatenate([x[:1], -others if x.dtype.kind == "f" else others])
 
     def only_first(output: np.ndarray, first: np.ndarray) -> np.ndarray:
         return np.concatenate([output[:1], first[1:]])
@@ -71,5 +72,6 @@ def _moves(batch: int) -> dict[str, tuple[Change, Undo]]:
 def _changed(pool: Pool, inputs: Path, change: Change) -> Path:
     tensors = load_tensors(inputs)
     path = pool.scratch_file("moved.npz")
-    save_tensors(path, {**tensors, "batch:x": change(tensors["batch:x"])})
+    names = [name for name in tensors if name.split("/")[0] == "batch:x"]
+    save_tensors(path, {**tensors, **{name: change(tensors[name]) for name in names}})
     return path

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
-from adapters import faults, ops
-from adapters.base import Adapter, Noise, Setting, Spec, Unsupported
+from adapters import faults, ops, trees
+from adapters import model as models
+from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported
 from adapters.exercise import Call
+from adapters.numpy_reference import NumpyOps
 from harness import clock, exercising, memory, process, timing
 from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, save_tensors
@@ -176,38 +179,122 @@ class Requests:
     def agree(self, *, steps: list[int], out: str) -> dict[str, Any]:
         """Writes the tensors to be judged to `out`, from the initial state on."""
         self._program.load(*self._state())
-        if self._spec.mode == "infer":
-            tensors = {"output": self._program.fetch(self._program.step(self._batch))}
-        else:
+        if self._spec.trains:
             tensors = self._training_tensors(steps)
+        else:
+            output = self._program.fetch(self._program.step(self._batch))
+            tensors = trees.named(output, "output")
         save_tensors(Path(out), tensors)
         return {}
 
     def _training_tensors(self, steps: list[int]) -> dict[str, np.ndarray]:
         first = self._program.gradients(self._batch)
-        tensors = {"output": first.output, "loss": first.loss}
+        tensors = {**trees.named(first.output, "output"), "loss": first.loss}
         tensors |= {f"gradient:{name}": g for name, g in first.gradients.items()}
         for number in range(1, max(steps) + 1):
             loss = self._program.fetch(self._program.step(self._batch))
             if number not in steps:
                 continue
-            params, buffers = self._program.state()
+            state = self._program.state()
             tensors[f"loss@{number}"] = loss
             # what is judged is the change: beside the parameter it would drown
-            tensors |= {
-                f"update@{number}:{name}": value - self._params[name].astype(value.dtype)
-                for name, value in params.items()
-            }
-            tensors |= {f"buffer@{number}:{name}": value for name, value in buffers.items()}
+            for quantity, values in (("update", state.params), ("average", state.averages)):
+                tensors |= {
+                    f"{quantity}@{number}:{name}": value - self._params[name].astype(value.dtype)
+                    for name, value in values.items()
+                    if self._spec.training.trains(name) or self._moved(name, value)
+                }
+            tensors |= {f"buffer@{number}:{name}": v for name, v in state.buffers.items()}
         return tensors
+
+    def _moved(self, name: str, value: np.ndarray) -> bool:
+        """False. Raises RuntimeError where a frozen parameter is no longer what it was."""
+        if not np.array_equal(value, self._params[name].astype(value.dtype)):
+            raise RuntimeError(f"{name} is frozen by the recipe, but training changed it")
+        return False
 
     def loaded(self, *, out: str) -> dict[str, Any]:
         """Writes the state to `out` as the program has it once it was given one."""
         self._program.load(self._params, self._buffers)
-        params, buffers = self._program.state()
-        tensors = {f"parameter:{name}": value for name, value in params.items()}
-        save_tensors(Path(out), tensors | {f"buffer:{name}": v for name, v in buffers.items()})
+        state = self._program.state()
+        tensors = {f"parameter:{name}": value for name, value in state.params.items()}
+        save_tensors(
+            Path(out), tensors | {f"buffer:{name}": v for name, v in state.buffers.items()}
+        )
         return {}
+
+    def depart(self, *, steps: int, file: str, end: str, folder: str) -> dict[str, Any]:
+        """Trains for some steps from the initial state, writes the state to `file`, brings it back
+        from the framework's own format in `folder`, trains on for as many steps, and writes that
+        state to `end`. `lost` are the names of what the own format did not bring back."""
+        self._program.load(*self._state())
+        self._train(steps)
+        left = self._program.state().flat()
+        save_file(left, file)
+        self._program.save(Path(folder))
+        self._train(steps)
+        final = self._program.state().flat()
+        self._program.restore(Path(folder))
+        back = self._program.state().flat()
+        save_tensors(Path(end), final)
+        names = sorted({*left, *back})
+        return {"lost": [n for n in names if not _same(left.get(n), back.get(n))]}
+
+    def arrive(self, *, steps: int, file: str, found: str, end: str) -> dict[str, Any]:
+        """Takes over the state in `file`. In training, writes what arrived to `found`, trains on
+        and writes the state after that to `end`; else writes the output to `found`."""
+        state = State.of(load_file(file))
+        if not self._spec.trains:
+            self._program.load(state.params, state.buffers)
+            output = self._program.fetch(self._program.step(self._batch))
+            save_tensors(Path(found), trees.named(output, "output"))
+            return {}
+        self._program.load(*self._state())  # something else, which must not stay
+        self._program.resume(state)
+        save_tensors(Path(found), self._program.state().flat())
+        self._train(steps)
+        save_tensors(Path(end), self._program.state().flat())
+        return {}
+
+    def _train(self, steps: int) -> None:
+        for _ in range(steps):
+            self._program.wait(self._program.step(self._batch))
+
+    def converge(self, *, data: str, inputs: str, seed: int, to_the_end: bool) -> dict[str, Any]:
+        """Trains from the parameters in `inputs` on the examples in `data` until the model's goal
+        is reached, or for as many steps as it allows.
+
+        `curve` has an entry per evaluation: the `step`, the training `loss` of that step, the
+        `score` on the held-out examples, and the `seconds` of training until then: bringing
+        batches to the device and steps, compiling included. The same seed gives the same order of
+        examples in every adapter. NumPy evaluates, so that all are measured with one rule."""
+        model = models.get(self._spec.model)
+        goal, config = model.goal, model.config(self._spec.size)
+        if goal is None:
+            raise Unsupported(f"{self._spec.model} has no goal")
+        self._read(inputs)
+        self._program.load(*self._state())
+        tensors = load_tensors(Path(data))
+        training, held = _part(tensors, "training:"), _part(tensors, "held:")
+        network = Network(NumpyOps(), model, config, "infer")
+        order = _order(len(next(iter(training.values()))), goal.batch, goal.steps, seed)
+        curve: list[dict[str, float]] = []
+        seconds = 0.0
+        for end in range(goal.every, goal.steps + 1, goal.every):
+            start = clock.now()
+            for chosen in order[end - goal.every : end]:
+                batch = self._program.put({n: v[chosen] for n, v in training.items()})
+                loss = self._program.step(batch)
+            self._program.wait(loss)
+            seconds += clock.now() - start
+            state = self._program.state()
+            output, _ = network.forward({**state.params, **state.buffers}, trees.part(held, "x"))
+            score = goal.score(output, trees.part(held, "y"))
+            last = float(self._program.fetch(loss))
+            curve.append({"step": end, "loss": last, "score": score, "seconds": seconds})
+            if goal.reached(score) and not to_the_end:
+                break
+        return {"curve": curve}
 
     def facts(self) -> dict[str, Any]:
         """The effective configuration, read back from the framework and from the process."""
@@ -239,9 +326,7 @@ class Requests:
         if what == "dispatch":
             return {"seconds": timing.dispatches(lambda: program.step(batch), program.wait)}
         # what is brought over already has the program's dtype: converting is no transfer
-        host = {
-            name: _in_dtype(value, self._spec.dtype) for name, value in self._host_batch.items()
-        }
+        host = {n: trees.in_dtype(v, self._spec.dtype) for n, v in self._host_batch.items()}
         return {"seconds": timing.transfers(lambda: program.put(host), program.wait)}
 
     def probe(self, *, limit: str, device: str, threads: int) -> dict[str, Any]:
@@ -294,8 +379,21 @@ class Requests:
         self._program.wait(self._program.step(self._batch))
 
 
-def _in_dtype(value: np.ndarray, dtype: str) -> np.ndarray:
-    return value.astype(dtype) if value.dtype.kind == "f" else value
+def _order(examples: int, batch: int, steps: int, seed: int) -> np.ndarray:
+    """Which examples each step sees, (steps, batch): all of them in a random order, again and
+    again, in whole batches."""
+    rng = np.random.default_rng(seed)
+    whole = examples // batch
+    epochs = -(-steps // whole)
+    shuffled = [rng.permutation(examples)[: whole * batch] for _ in range(epochs)]
+    return np.concatenate(shuffled).reshape(-1, batch)[:steps]
+
+
+def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Whether two arrays are equal in every bit."""
+    if a is None or b is None or (a.shape, a.dtype) != (b.shape, b.dtype):
+        return False
+    return a.tobytes() == b.tobytes()
 
 
 def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

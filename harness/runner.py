@@ -76,9 +76,12 @@ class Runner:
         if status != "ok":
             raise Ended(outcome) from None
 
-    def ahead(self, cases: Sequence[Case], *, processes: int = 1) -> None:
+    def ahead(self, cases: Sequence[Case], *, processes: int = 1, seeds: int = 1) -> None:
         """Starts, in the background, what these cases will need and is not timed."""
         self.referee.ahead(cases)
+        self.referee.lanes.ahead(
+            Task("converge", case, seeds) for case in cases if case.suite == "convergence"
+        )
         # a device's memory is not shared: there, everything runs in its turn
         on_host = [case for case in cases if case.device == "cpu"]
         self.referee.lanes.ahead(

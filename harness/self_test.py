@@ -339,7 +339,7 @@ class SelfTest:
         if subject.mode == "infer":
             params, buffers, batch = self._inputs(subject, seed)
             found["numpy"] = reference.forward_pass(
-                subject.model, "tiny", params, buffers, batch["x"], ops=NumpyOps()
+                subject.model, "tiny", params, buffers, batch, ops=NumpyOps()
             )
         return found
 

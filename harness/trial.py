@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from harness import clock, proof
+from adapters import model as models
+from harness import clock, convergence, proof
 from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
 from harness.pool import Role
 from harness.protocol import load_tensors, save_tensors
 from harness.verdicts import divergence, record
+from numerics import convergence as later
 from numerics import determinism, exact, judge
 from numerics.errors import normwise
 from numerics.exercises import Exercise
@@ -23,6 +26,10 @@ from results.records import Case, Facts, Measurement, Outcome, Record
 
 if TYPE_CHECKING:
     from harness.runner import Runner
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
 
 
 #: Purpose of what runs in the background -> the phase that waits for it.
@@ -133,6 +140,53 @@ class Trial:
         if not same:
             self.note = f"NONDETERMINISTIC: {self.note}"
 
+    def travel(self) -> None:
+        """Judges training states that come from each framework of the oracle."""
+        self._phase("agree")
+        referee = self._runner.referee
+        rows = list(referee.travel.to(self.case, referee.members()))
+        self._decide(rows, "")
+        self.note = f"{len(rows)} journeys; {self.note}"
+
+    def converge(self, seeds: int, *, families: int) -> None:
+        """Trains to the model's goal once per seed, and judges that it is reached, and not later
+        than in the other adapters. `families` is the number of models that are compared."""
+        self._phase("agree")
+        lanes, goal = self._runner.referee.lanes, models.get(self.case.model).goal
+        assert goal is not None
+        curves = lanes.curves(self.case, seeds)
+        self.seconds_before = lanes.seconds(self.case)
+        self._phase("reference")
+        others = self._runner.referee.curves(self.case, seeds)
+        steps = {
+            name: [convergence.steps_to_target(self.case.model, curve) for curve in found]
+            for name, found in {self.case.adapter: curves, **others}.items()
+        }
+        own = steps[self.case.adapter]
+        compared = later.compare(steps, families=families).get(self.case.adapter)
+        told = {"score": goal.name, "target": goal.target, "rising": goal.rising, "curves": curves}
+        if compared is not None:
+            told |= {"p_later": compared.p, "p_least": compared.least, "compared_with": [*others]}
+        self._store.append(Facts(self.case, {"convergence": told}))
+        reached = [value for value in own if math.isfinite(value)]
+        if reached:
+            self._measured("steps_to_target", reached)
+        self.note = f"{goal.name} {goal.target:g} after {_listed(own)} steps"
+        if len(reached) < seeds:
+            worst = [curve[-1]["score"] for curve in curves]
+            raise WorkerFailure(
+                "divergent",
+                f"{goal.name} {goal.target:g} is not reached in {goal.steps} steps with "
+                f"{seeds - len(reached)} of {seeds} seeds; it ends at {_listed(worst)}",
+            )
+        if compared is not None and compared.later:
+            other = "; ".join(f"{name} {_listed(steps[name])}" for name in others)
+            raise WorkerFailure(
+                "divergent",
+                f"converges later than the other adapters (p = {compared.p:.1e}): "
+                f"{_listed(own)} steps, but {other}",
+            )
+
     def load(self) -> None:
         """Judges that a program in a judging worker has the state that it was given, every bit of
         it under its name."""
@@ -182,7 +236,8 @@ class Trial:
         worst = judge.worst(judgements)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
-            where = "" if referee.examiner.knows(self.case) else referee.localise(self.case)
+            known = referee.examiner.knows(self.case) or self.case.suite == "travel"
+            where = "" if known else referee.localise(self.case)
             raise WorkerFailure("divergent", divergence(bad, judgements, where=where))
         if stale:
             raise WorkerFailure("failed", "; ".join(stale))

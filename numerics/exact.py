@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from adapters import trees
 from numerics.errors import normwise
 from numerics.examination import DTYPES
 from numerics.judge import Judgement
@@ -29,7 +30,7 @@ def _judged(name: str, found: Tensors, given: Tensors, precision: str) -> Judgem
     elif name not in given:
         problem = "nobody gave it"
     else:
-        value, wanted = found[name], given[name].astype(DTYPES[precision])
+        value, wanted = found[name], trees.in_dtype(given[name], DTYPES[precision])
         if (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
             problem = (
                 f"it is {value.dtype}{value.shape}, but should be {wanted.dtype}{wanted.shape}"

@@ -51,10 +51,11 @@ def measure(clean: Tensors, noisy: Sequence[Tensors], params: Tensors | None) ->
 
 
 def _storage(name: str, update: np.ndarray, params: Tensors) -> float:
-    """What storing the parameter costs an `update@n:parameter`; 0 for every other tensor."""
+    """What storing the parameter costs an `update@n:parameter`, or storing its average that; 0 for
+    every other tensor."""
     kind, _, parameter = name.partition(":")
     quantity, _, steps = kind.partition("@")
-    if quantity != "update":
+    if quantity not in ("update", "average"):
         return 0.0
     moved = float(np.linalg.norm(update))
     stored = float(np.linalg.norm(params[parameter] + update))

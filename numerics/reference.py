@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from adapters import model as models
+from adapters import trees
+from adapters.base import Network
 from adapters.numpy_optimizers import first_update
 from adapters.numpy_reference import NumpyOps
 from adapters.ops import Ops
-from adapters.training import RECIPES
+from adapters.training import RECIPES, Recipe
+from adapters.trees import Tree
 
 Tensors = Mapping[str, np.ndarray]
 STEP = 1e-30
@@ -40,15 +43,17 @@ def forward_pass(
     size: str,
     params: Tensors,
     buffers: Tensors,
-    x: np.ndarray,
+    batch: Tensors,
     *,
     ops: Ops,
     length: int = 0,
+    mode: str = "infer",
 ) -> Tensors:
-    """The tensors of an inference, computed by `ops` over NumPy arrays."""
+    """The tensors of an inference or a generation, computed by `ops` over NumPy arrays."""
     network = models.get(model)
-    config = network.config(size, length)
-    return {"output": network.forward(ops, {**buffers, **params}, x, config=config, train=False)[0]}
+    runner = Network(ops, network, network.config(size, length), mode)
+    output = runner.forward({**buffers, **params}, trees.part(batch, "x"))[0]
+    return trees.named(output, "output")
 
 
 def compute(
@@ -64,28 +69,31 @@ def compute(
 ) -> NumpyReference:
     """The reference of one case, in float64. `recipe` empty: one that does not accumulate."""
     network, ops = models.get(model), NumpyOps()
-    config = network.config(size, length)
-    parts = RECIPES[recipe].accumulation if recipe else 1
+    runner = Network(ops, network, network.config(size, length), mode)
+    training = RECIPES[recipe] if recipe else Recipe("sgd", 1.0)
 
-    def forward(p: Tensors) -> tuple[np.ndarray, np.ndarray, Tensors]:
+    def forward(p: Tensors) -> tuple[np.ndarray, Tree, Tensors]:
         """(loss, output, updated buffers), micro-batch by micro-batch."""
         losses, outputs, state = [], [], buffers
-        for x, y in zip(*(np.split(batch[name], parts) for name in ("x", "y")), strict=True):
-            output, new = network.forward(ops, {**state, **p}, x, config=config, train=True)
-            losses.append(ops.cross_entropy(output, y))
+        split = [trees.split(trees.part(batch, name), training.accumulation) for name in "xy"]
+        for x, y in zip(*split, strict=True):
+            loss, output, new = runner.loss({**state, **p}, x, y)
+            losses.append(loss)
             outputs.append(output)
             state = {**state, **new}
-        return np.asarray(np.mean(losses)), np.concatenate(outputs), state
+        output = trees.over(lambda *parts: np.concatenate(parts), *outputs)
+        return np.asarray(np.mean(losses)), output, state
 
     if mode != "train":
-        x = batch["x"]
-        tensors = forward_pass(model, size, params, buffers, x, ops=ops, length=length)
+        tensors = forward_pass(
+            model, size, params, buffers, batch, ops=ops, length=length, mode=mode
+        )
         return NumpyReference(tensors, {})
     loss, output, new_buffers = forward(params)
-    tensors = {"output": output, "loss": loss, "loss@1": loss}
+    tensors = {**trees.named(output, "output"), "loss": loss, "loss@1": loss}
     tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}
     slopes = {}
-    for group in _groups(params):
+    for group in _groups(training.trained(params)):
         moved = {n: params[n] + 1j * STEP * direction(n, params[n].shape) for n in group}
         slopes[group] = float(np.imag(forward({**params, **moved})[0]) / STEP)
     return NumpyReference(tensors, slopes)
@@ -118,6 +126,7 @@ def slope_error(gradients: Tensors, slope: float) -> float:
 
 def update_from(recipe: str, params: Tensors, tensors: Tensors) -> dict[str, np.ndarray]:
     """`update@1:` tensors that the recipe's formula gives for the gradients in `tensors`."""
+    params = RECIPES[recipe].trained(params)
     gradients = {name: tensors[f"gradient:{name}"].astype(np.float64) for name in params}
     updates = first_update(RECIPES[recipe], params, gradients)
     return {f"update@1:{name}": value for name, value in updates.items()}

@@ -38,6 +38,12 @@ METRICS: dict[str, tuple[str, str]] = {
     "device_process_bytes": ("B", "device memory of the process by the driver, context included"),
     "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),
     "bytes_per_step": ("B", "what one step must read and write at least, counted from the model"),
+    "steps_to_target": ("steps", "steps of training until the model's goal is reached, per seed"),
+    "time_to_target": (
+        "s",
+        "time of training until the model's goal is reached, per seed: batches to the device, "
+        "steps, and compiling on the first; evaluation is not counted",
+    ),
     "control_ratio": ("1", "step time over that of the native control, paired rounds"),
 }
 #: Metrics that are never stored: `results.derived` computes them from those that are.

@@ -24,7 +24,7 @@ from results.metrics import LIMITS, METRICS
 SCHEMA = 3
 READABLE = (1, 2, 3)
 
-MODES = ("infer", "train")
+MODES = ("infer", "train", "generate")
 DEVICES = ("cpu", "cuda")
 STATUSES = (
     "ok",
@@ -140,7 +140,7 @@ class Agreement:
     """
 
     case: Case
-    quantity: str  # output | loss | gradient | update@n | buffer@n; of an exercise: its name
+    quantity: str  # output | loss | gradient | {update, buffer, average}@n; an exercise's name
     tensor: str
     error: float
     floor: float | None

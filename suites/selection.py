@@ -105,6 +105,7 @@ class Selection:
             for model in self._models(plan, size)
             for recipe in plan.recipes
             for mode in plan.modes
+            if mode in models.get(model).modes
             for precision in plan.precisions
             if not self.precisions or precision in self.precisions
             for adapter in self._adapters(plan)

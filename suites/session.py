@@ -17,6 +17,7 @@ import psutil
 
 from adapters.registry import Registry, UnknownName
 from harness import clock, conditions
+from harness.convergence import SEEDS
 from harness.environment import describe, physical_cores
 from harness.guard import Guard
 from harness.memo import Memo
@@ -181,7 +182,8 @@ class Session:
         together = [case for case in self.exercises if self.selection.together(case)]
         self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn, together=together)
         self._take_over()
-        self._runner.ahead(todo, processes=self.processes)
+        seeds = SEEDS[self._settings["preset"]]
+        self._runner.ahead(todo, processes=self.processes, seeds=seeds)
 
     def _memo(self) -> Memo:
         """What references took long to compute, of earlier runs with the same software."""

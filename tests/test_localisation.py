@@ -52,12 +52,12 @@ def mlp():
     return {n.replace("/", "|"): v for n, v in params.items()}, batch
 
 
-ARGUMENTS = {"model": "mlp", "size": "tiny", "length": 0, "train": True}
+ARGUMENTS = {"model": "mlp", "size": "tiny", "length": 0, "mode": "train"}
 
 
 def test_capturing_returns_every_operation_and_where_it_came_from(mlp):
     params, batch = mlp
-    found = capture.capture(NumpyOps(), batch["x"], y=batch["y"], **params, **ARGUMENTS)
+    found = capture.capture(NumpyOps(), x=batch["x"], y=batch["y"], **params, **ARGUMENTS)
     assert found.names == ["reshape", "dense", "relu", "dense", "cross_entropy"]
     assert found.origins[1] == [0, "fc1/w", "fc1/b"]
     assert found.origins[4] == [3]
@@ -67,8 +67,8 @@ def test_capturing_returns_every_operation_and_where_it_came_from(mlp):
 def test_a_tap_moves_everything_behind_it(mlp):
     params, batch = mlp
     tap = {"tap2": np.ones((4, 32))}
-    plain = capture.captured(NumpyOps(), batch["x"], y=batch["y"], **params, **ARGUMENTS)
-    moved = capture.captured(NumpyOps(), batch["x"], y=batch["y"], **params, **tap, **ARGUMENTS)
+    plain = capture.captured(NumpyOps(), x=batch["x"], y=batch["y"], **params, **ARGUMENTS)
+    moved = capture.captured(NumpyOps(), x=batch["x"], y=batch["y"], **params, **tap, **ARGUMENTS)
     assert [np.array_equal(a, b) for a, b in zip(plain, moved, strict=True)] == [
         True, True, False, False, False,
     ]  # fmt: skip

@@ -26,13 +26,13 @@ WITHOUT = {
     "size one": {"constant"},
     "empty": {"constant", "flatten", "cross_entropy", "bce_with_logits", "mse", "smooth_l1"},
     "large reduction": EXAMINED
-    - set(
-        "matmul dense conv2d conv_transpose2d conv3d attention lstm gru sum mean variance".split()
-    )
+    - set("matmul dense conv2d conv_transpose2d conv3d conv_transpose3d attention lstm gru".split())
+    - set("sum mean variance top_k take gather".split())
     - set("max median norm softmax avg_pool2d rms_norm group_norm layer_norm batch_norm".split())
     - set("cross_entropy bce_with_logits mse smooth_l1 resize max_pool2d argmax".split()),
     "ties": EXAMINED
-    - set("maximum greater clip absolute relu leaky_relu max argmax median max_pool2d".split()),
+    - set("maximum minimum greater clip absolute relu leaky_relu max argmax top_k".split())
+    - set("median max_pool2d".split()),
 }
 
 
@@ -169,6 +169,23 @@ def test_conv_transpose2d_is_the_adjoint_of_conv2d(n, kernel, stride, data):
     assert np.sum(there * y) == pytest.approx(np.sum(x * back))
 
 
+@given(n=st.integers(1, 3), kernel=st.integers(1, 3), stride=st.integers(1, 3), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_conv_transpose3d_is_the_adjoint_of_conv3d(n, kernel, stride, data):
+    padding = data.draw(st.integers(0, (kernel - 1) // 2))
+    rest = data.draw(st.integers(0, stride - 1))
+    size = (n - 1) * stride - 2 * padding + kernel + rest
+    rng = np.random.default_rng(n)
+    x, w = rng.normal(size=(2, *[size] * 3, 2)), rng.normal(size=(*[kernel] * 3, 2, 3))
+    y = rng.normal(size=(2, n, n, n, 3))
+    there = REFERENCE.conv3d(x, w, stride=stride, padding=padding)
+    back = REFERENCE.conv_transpose3d(
+        y, w.swapaxes(3, 4), stride=stride, padding=padding, output_padding=rest
+    )
+    assert back.shape == x.shape
+    assert np.sum(there * y) == pytest.approx(np.sum(x * back))
+
+
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 @settings(max_examples=15, deadline=None)
 def test_groups_are_convolutions_side_by_side(groups, inputs, outputs):
@@ -203,6 +220,14 @@ def test_conv3d_of_one_slice_is_conv2d():
     np.testing.assert_allclose(
         REFERENCE.conv3d(x[:, None], w[None], b, stride=2)[:, 0], flat, atol=1e-12
     )
+
+
+def test_conv3d_along_each_axis_its_own():
+    """A kernel of one voxel picks: strides and paddings show one by one."""
+    x, w = np.arange(60.0).reshape(1, 3, 4, 5, 1), np.ones((1, 1, 1, 1, 1))
+    whole = np.pad(x, [(0, 0), (1, 1), (0, 0), (2, 2), (0, 0)])
+    picked = REFERENCE.conv3d(x, w, stride=(2, 1, 3), padding=(1, 0, 2))
+    np.testing.assert_array_equal(picked, whole[:, ::2, :, ::3])
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
@@ -285,6 +310,45 @@ def test_average_pool_counts_padding_or_not():
     np.testing.assert_array_equal(counted, [[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]])
     without = REFERENCE.avg_pool2d(x, include_padding=False, **options)
     np.testing.assert_array_equal(without, np.ones((1, 3, 3, 1)))
+
+
+def test_padding_never_wins_a_maximum():
+    x = -np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    found = REFERENCE.max_pool2d(x, window=3, stride=2, padding=1)[0, :, :, 0]
+    np.testing.assert_array_equal(found, [[-1.0, -2.0], [-4.0, -5.0]])
+    (slope,) = REFERENCE.gradient(
+        lambda x: np.sum(REFERENCE.max_pool2d(x, window=3, stride=2, padding=1)),
+        np.full_like(x, -1),
+    )  # the first of those that tie is in the image
+    np.testing.assert_array_equal(slope[0, :, :, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+
+
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=8), st.data())
+def test_top_k_is_python_s_sorting(values, data):
+    k = data.draw(st.integers(1, len(values)))
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+    found, indices = REFERENCE.top_k(np.array([values], np.float64), k)
+    assert indices.tolist() == [order]
+    assert found.tolist() == [[values[i] for i in order]]
+
+
+def test_minimum_shares_the_gradient_of_a_tie():
+    def total(a, b):
+        return np.sum(REFERENCE.minimum(a, b))
+
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 1.0])
+    np.testing.assert_array_equal(REFERENCE.gradient(total, a, b), [[1, 0.5, 0], [0, 0.5, 1]])
+
+
+def test_gather_looks_up_every_example_by_its_own_indices():
+    x, indices = np.arange(12).reshape(2, 3, 2), np.array([[2, 0], [1, 1]])
+    expected_rows = [[[4, 5], [0, 1]], [[8, 9], [8, 9]]]
+    np.testing.assert_array_equal(REFERENCE.gather(x, indices), expected_rows)
+
+
+def test_one_hot_of_what_is_out_of_range_is_zeros():
+    found = REFERENCE.one_hot(np.array([1, -1, 3]), 3)
+    np.testing.assert_array_equal(found, [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
 
 
 def test_dropout_keeps_the_mean():

@@ -11,6 +11,7 @@ from adapters import model as models  # noqa: E402
 from adapters.base import Noise, Setting, Spec, Unsupported  # noqa: E402
 from adapters.exercise import Call  # noqa: E402
 from adapters.torch_noise import MonteCarlo  # noqa: E402
+from adapters.training import RECIPES  # noqa: E402
 
 
 def normal(*shape):
@@ -148,9 +149,9 @@ def test_a_program_with_noise_is_near_the_one_without(name):
         spec = Spec(name, "tiny", "train", "cpu", "fp64", model.recipe, 1, noise)
         program = Adapter().build(spec, params, buffers)
         program.step(program.put(model.example(config, model.batch["tiny"])))
-        return program.state()[0]
+        return program.state().params
 
-    clean, disturbed = stepped(None), stepped(Noise(24, 1))
+    clean, disturbed = RECIPES[model.recipe].trained(stepped(None)), stepped(Noise(24, 1))
     errors = [np.linalg.norm(disturbed[n] - v) / np.linalg.norm(v) for n, v in clean.items()]
     assert min(errors) > 1e-9
     # of most: where a gradient is nothing but noise (an attention's key bias), so is AdamW's step

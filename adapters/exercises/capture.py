@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from adapters import model as models
-from adapters.ops import NAMES, Array, Ops, Unsupported
+from adapters import trees
+from adapters.base import Network
+from adapters.ops import FORMS, NAMES, Array, Ops, Unsupported
 
 SLASH = "|"  # stands for the slash of a parameter's name, which in an exercise means a sequence
 
@@ -30,6 +32,7 @@ class CapturingOps(Ops):
         self.results: list[Array] = []
         self.names: list[str] = []
         self.origins: list[list[int | str]] = []
+        self.quiet = False  # inside a form's functions nothing is kept
 
     def shape(self, x: Array) -> tuple[int, ...]:
         return self._inner.shape(x)
@@ -40,6 +43,8 @@ class CapturingOps(Ops):
     def run(self, name: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """One operation of `inner`, with its results kept."""
         made = getattr(self._inner, name)(*arguments, **keywords)
+        if self.quiet:
+            return made
         flat = [*arguments, *keywords.values()]
         flat += [part for value in flat if isinstance(value, list | tuple) for part in value]
         origins = [self._origin[id(value)] for value in flat if id(value) in self._origin]
@@ -72,29 +77,54 @@ for _name in NAMES:
         setattr(CapturingOps, _name, _capturing(_name))
 
 
+def _form(name: str) -> Any:
+    """A form is one operation: what its functions do is not looked into, since a framework may
+    trace them."""
+
+    def form(self: CapturingOps, *arguments: Any, **keywords: Any) -> Any:
+        if self.quiet:
+            return getattr(self._inner, name)(*arguments, **keywords)
+        self.quiet = True
+        try:
+            made = getattr(self._inner, name)(*arguments, **keywords)
+        finally:
+            self.quiet = False
+        origins = [self._origin[id(value)] for value in arguments if id(value) in self._origin]
+        if isinstance(made, tuple):
+            return tuple(self._keep(name, value, origins) for value in made)
+        return self._keep(name, made, origins)
+
+    form.__name__ = name
+    return form
+
+
+for _name in FORMS:
+    setattr(CapturingOps, _name, _form(_name))
+
+
 def captured(
-    ops: Ops, x: Array, *, model: str, size: str, length: int, train: bool, **tensors: Array
+    ops: Ops, *, model: str, size: str, length: int, mode: str, **tensors: Array
 ) -> tuple[Array, ...]:
-    """Every operation's result, in order; in training the last one is the loss, for labels `y`."""
-    return tuple(
-        capture(ops, x, model=model, size=size, length=length, train=train, **tensors).results
-    )
+    """Every operation's result, in order; in training the last one is the loss."""
+    return tuple(capture(ops, model=model, size=size, length=length, mode=mode, **tensors).results)
 
 
 def capture(
-    ops: Ops, x: Array, *, model: str, size: str, length: int, train: bool, **tensors: Array
+    ops: Ops, *, model: str, size: str, length: int, mode: str, **tensors: Array
 ) -> CapturingOps:
-    """The same, with names and origins. `tensors` are parameters and buffers by name, labels `y`,
-    and taps."""
-    labels = tensors.pop("y", None)
-    taps = {name: value for name, value in tensors.items() if name.startswith("tap")}
-    p = {n.replace(SLASH, "/"): value for n, value in tensors.items() if n not in taps}
+    """The same, with names and origins. `tensors` are parameters and buffers by name, a batch as
+    "x" and "y" or parts of them, with SLASH for slashes, and taps."""
+    named = {name.replace(SLASH, "/"): value for name, value in tensors.items()}
+    taps = {name: value for name, value in named.items() if name.startswith("tap")}
+    batch = {name: value for name, value in named.items() if name.split("/")[0] in ("x", "y")}
+    p = {name: value for name, value in named.items() if name not in {**taps, **batch}}
     capturing = CapturingOps(ops, p, taps)
-    network = models.get(model)
-    config = network.config(size, length)
-    output, _ = network.forward(capturing, p, x, config=config, train=train)
-    if train:
-        if labels is None:
-            raise Unsupported("training needs labels")
-        capturing.cross_entropy(output, labels)
+    found = models.get(model)
+    network = Network(capturing, found, found.config(size, length), mode)
+    if mode == "train":
+        loss, _, _ = network.loss(p, trees.part(batch, "x"), trees.part(batch, "y"))
+        if loss is not capturing.results[-1]:
+            raise Unsupported("the last operation of training does not give the loss")
+    else:
+        network.forward(p, trees.part(batch, "x"))
     return capturing

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from adapters.data import digits
-from adapters.model import Model, near, weight
+from adapters.data import digits, digits_split
+from adapters.model import Goal, Model, accuracy, near, weight
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
@@ -63,4 +63,14 @@ MODEL = Model(
     example=lambda config, batch: digits(config.side, batch),
     forward=forward,
     recipe="sgd_momentum_clip",
+    goal=Goal(
+        data=lambda config: digits_split(config.side),
+        score=accuracy,
+        name="accuracy",
+        target=0.95,
+        steps=800,
+        batch=32,
+        recipe="adamw_fast",
+    ),
+    long=True,
 )

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from adapters.data import digits
-from adapters.model import Model, near, weight
+from adapters.data import digits, digits_split
+from adapters.model import Goal, Model, accuracy, near, weight
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,14 @@ MODEL = Model(
     example=lambda config, batch: digits(config.side, batch),
     forward=forward,
     recipe="sgd_momentum",
+    goal=Goal(
+        data=lambda config: digits_split(config.side),
+        score=accuracy,
+        name="accuracy",
+        target=0.95,
+        steps=800,
+        batch=32,
+        recipe="adamw_fast",
+    ),
+    long=True,
 )

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
-from adapters.data import digits
-from adapters.model import Model, near, weight
+from adapters import layers
+from adapters.data import digits, digits_split, photographs
+from adapters.model import Goal, Model, Published, accuracy, near, weight
 
 EPSILON = 1e-6  # of every layer normalisation, as published
 
@@ -16,6 +17,8 @@ class Config:
     width: int
     depth: int
     heads: int
+    channels: int = 1
+    classes: int = 10
 
     @property
     def tokens(self):
@@ -35,31 +38,18 @@ def initial(config, rng):
     p = {
         "class_token": near(rng, 0, 1, 1, d),
         "position": near(rng, 0, 1, config.tokens, d),
-        "patch/w": weight(rng, config.patch, config.patch, 1, d),
+        "patch/w": weight(rng, config.patch, config.patch, config.channels, d),
         "patch/b": near(rng, 0, d),
     }
     for i in range(config.depth):
-        block = f"block{i}"
-        p |= {
-            f"{block}/norm1/scale": near(rng, 1, d),
-            f"{block}/norm1/offset": near(rng, 0, d),
-            f"{block}/attention/qkv/w": weight(rng, d, 3 * d),
-            f"{block}/attention/qkv/b": near(rng, 0, 3 * d),
-            f"{block}/attention/out/w": weight(rng, d, d),
-            f"{block}/attention/out/b": near(rng, 0, d),
-            f"{block}/norm2/scale": near(rng, 1, d),
-            f"{block}/norm2/offset": near(rng, 0, d),
-            f"{block}/mlp/fc1/w": weight(rng, d, 4 * d),
-            f"{block}/mlp/fc1/b": near(rng, 0, 4 * d),
-            f"{block}/mlp/fc2/w": weight(rng, 4 * d, d),
-            f"{block}/mlp/fc2/b": near(rng, 0, d),
-        }
-    return p | {
-        "norm/scale": near(rng, 1, d),
-        "norm/offset": near(rng, 0, d),
-        "head/w": weight(rng, d, 10),
-        "head/b": near(rng, 0, 10),
-    }, {}
+        p |= layers.block_parameters(rng, f"block{i}", d, 4 * d)
+    p |= layers.norm_parameters(rng, "norm", d)
+    return p | layers.dense_parameters(rng, "head", d, config.classes), {}
+
+
+def example(config, batch):
+    """Digits in grey, or photographs in colour, of which there are two classes."""
+    return (digits if config.channels == 1 else photographs)(config.side, batch)
 
 
 def forward(ops, p, x, *, config, train):
@@ -69,44 +59,42 @@ def forward(ops, p, x, *, config, train):
     x = ops.concat([ops.broadcast_to(p["class_token"], (n, 1, d)), x], axis=1)  # (N, S, D)
     x = ops.add(x, p["position"])
     for i in range(config.depth):
-        block = f"block{i}"
-        h = _norm(ops, p, f"{block}/norm1", x)
-        x = ops.add(x, _attention(ops, p, f"{block}/attention", h, heads=config.heads))
-        h = _norm(ops, p, f"{block}/norm2", x)
-        h = ops.gelu(ops.dense(h, p[f"{block}/mlp/fc1/w"], p[f"{block}/mlp/fc1/b"]))  # (N, S, 4D)
-        x = ops.add(x, ops.dense(h, p[f"{block}/mlp/fc2/w"], p[f"{block}/mlp/fc2/b"]))
-    x = _norm(ops, p, "norm", x)
+        x = layers.pre_norm(
+            ops, p, f"block{i}", x, heads=config.heads, attend=ops.attention,
+            activation=ops.gelu, epsilon=EPSILON,
+        )  # fmt: skip
+    x = layers.norm(ops, p, "norm", x, epsilon=EPSILON)
     x = ops.reshape(ops.slice(x, axis=1, start=0, stop=1), (n, d))  # the class token
-    return ops.dense(x, p["head/w"], p["head/b"]), {}  # (N, 10)
-
-
-def _norm(ops, p, name, x):
-    return ops.layer_norm(x, p[f"{name}/scale"], p[f"{name}/offset"], epsilon=EPSILON)
-
-
-def _attention(ops, p, name, x, *, heads):
-    n, s, d = ops.shape(x)
-    qkv = ops.dense(x, p[f"{name}/qkv/w"], p[f"{name}/qkv/b"])  # (N, S, 3D)
-    q, k, v = (
-        ops.reshape(
-            ops.slice(qkv, axis=2, start=i * d, stop=(i + 1) * d), (n, s, heads, d // heads)
-        )
-        for i in range(3)
-    )
-    y = ops.reshape(ops.attention(q, k, v), (n, s, d))  # (N, S, D)
-    return ops.dense(y, p[f"{name}/out/w"], p[f"{name}/out/b"])
+    return layers.dense(ops, p, "head", x), {}  # (N, classes)
 
 
 MODEL = Model(
     sizes={
         "tiny": Config(side=14, patch=7, width=16, depth=2, heads=2),
         "small": Config(side=28, patch=4, width=128, depth=4, heads=4),
+        "full": Config(side=224, patch=16, width=768, depth=12, heads=12, channels=3, classes=1000),
     },
-    batch={"tiny": 4, "small": 8},
+    batch={"tiny": 4, "small": 8, "full": 1},
     initial=initial,
-    example=lambda config, batch: digits(config.side, batch),
+    example=example,
     forward=forward,
     recipe="adamw_clip",
+    goal=Goal(
+        data=lambda config: digits_split(config.side),
+        score=accuracy,
+        name="accuracy",
+        target=0.9,
+        steps=800,
+        batch=32,
+        recipe="adamw_fast",
+        every=20,
+    ),
+    long=True,
     lengths=(10, 17, 37, 65, 145, 257),
     at_length=at_length,
+    published={
+        "full": Published(
+            parameters=86_567_656, gmac=17.6, source="Dosovitskiy et al. 2020, ViT-B/16"
+        )
+    },
 )

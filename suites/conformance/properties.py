@@ -35,7 +35,7 @@ def _made(draw: Any, op: str, inputs: dict[str, np.ndarray], **arguments: Any) -
 @st.composite
 def broadcasting(draw: Any) -> Exercise:
     """An elementwise operation of two tensors of different shapes."""
-    op = draw(st.sampled_from(["add", "subtract", "multiply", "maximum"]))
+    op = draw(st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]))
     shapes = draw(mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=4)).input_shapes
     return _made(draw, op, {n: _drawn(draw, s) for n, s in zip("ab", shapes, strict=True)})
 

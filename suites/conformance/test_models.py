@@ -3,7 +3,12 @@ the float64 consensus of the frameworks and with NumPy."""
 
 from suites.selection import Plan
 
-PLAN = Plan("conformance", modes=("infer", "train"), precisions=("fp64", "fp32"), size="tiny")
+PLAN = Plan(
+    "conformance",
+    modes=("infer", "train", "generate"),
+    precisions=("fp64", "fp32"),
+    size="tiny",
+)
 
 
 def test_agreement(case, run):

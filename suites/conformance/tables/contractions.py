@@ -18,6 +18,7 @@ def exercises() -> Iterator[Exercise]:
     yield from _conv2d()
     yield from _conv_transpose2d()
     yield from _conv3d()
+    yield from _conv_transpose3d()
     yield from _attention()
     yield from _masks()
     yield from _recurrence("lstm", gates=4)
@@ -144,10 +145,48 @@ def _conv3d() -> Iterator[Exercise]:
     padded: Tensors = {"x": (1, 2, 3, 4, 1), "w": (3, 3, 3, 1, 1), "b": (1,)}
     yield case("conv3d", "padding", padded, padding=1)
     yield case("conv3d", "stride and padding", padded, stride=2, padding=1)
+    flat: Tensors = {"x": (1, 3, 4, 5, 1), "w": (1, 3, 3, 1, 2), "b": (2,)}
+    yield case("conv3d", "padding of two axes", flat, padding=[0, 1, 1])
+    yield case("conv3d", "stride of two axes", flat, stride=[1, 2, 2])
+    long: Tensors = {"x": (1, 5, 4, 7, 1), "w": (3, 2, 3, 1, 2)}
+    yield case("conv3d", "each axis its own", long, stride=[2, 1, 3], padding=[1, 0, 2])
     deep: Tensors = {"x": (1, 3, 3, 3, 64), "w": (3, 3, 3, 64, 2)}
     yield case("conv3d", "large reduction", deep, by=())
+    x = np.ones((1, 3, 3, 4, 1))
+    x[0, 0, 1, 1, 0], x[0, 2, 2, 3, 0] = NAN, INF
+    yield case("conv3d", "NaN and infinities", {"x": x, "w": (2, 2, 2, 1, 2)}, by=(), padding=1)
     yield case("conv3d", "integers", usual, exact=True)
     yield case("conv3d", "integers, padding", padded, exact=True, stride=2, padding=1)
+    yield case(
+        "conv3d", "integers, each axis its own", long, exact=True, stride=[2, 1, 3],
+        padding=[1, 0, 2],
+    )  # fmt: skip
+
+
+def _conv_transpose3d() -> Iterator[Exercise]:
+    usual: Tensors = {"x": (1, 2, 3, 2, 2), "w": (2, 2, 3, 2, 2), "b": (2,)}
+    op = "conv_transpose3d"
+    yield case(op, "usual", usual)
+    yield case(op, "no bias", {"x": (1, 2, 3, 3, 1), "w": (2, 2, 2, 1, 2)})
+    yield case(op, "odd sizes", {"x": (1, 5, 3, 1, 3), "w": (1, 2, 3, 3, 1), "b": (1,)})
+    yield case(op, "two examples", {"x": (2, 2, 2, 3, 1), "w": (2, 1, 2, 1, 3)})
+    yield case(op, "size one", {"x": (1, 1, 1, 1, 1), "w": (1, 1, 1, 1, 1), "b": (1,)})
+    yield case(op, "empty", {"x": (0, 2, 3, 2, 2), "w": (2, 2, 3, 2, 3)})
+    yield case(op, "non-contiguous", usual, strided=True)
+    yield case(op, "stride 2", usual, stride=2)
+    yield case(op, "padding", {"x": (1, 3, 2, 4, 1), "w": (3, 3, 3, 1, 2)}, padding=1)
+    even: Tensors = {"x": (1, 2, 2, 3, 2), "w": (2, 2, 2, 2, 1), "b": (1,)}
+    yield case(op, "doubles the volume", even, stride=2)
+    cubes: Tensors = {"x": (1, 2, 3, 2, 2), "w": (3, 3, 3, 2, 1), "b": (1,)}
+    yield case(op, "doubles it, with padding", cubes, stride=2, padding=1, output_padding=1)
+    yield case(op, "gaps", {"x": (1, 3, 2, 2, 2), "w": (2, 2, 2, 2, 2)}, stride=3, output_padding=2)
+    deep: Tensors = {"x": (1, 2, 2, 3, 256), "w": (2, 2, 2, 256, 2)}
+    yield case(op, "large reduction", deep, by=())
+    x = np.ones((1, 2, 3, 2, 1))
+    x[0, 0, 1, 1, 0], x[0, 1, 2, 0, 0] = NAN, INF
+    yield case(op, "NaN and infinities", {"x": x, "w": (2, 2, 2, 1, 2)}, by=())
+    yield case(op, "integers", usual, exact=True)
+    yield case(op, "integers, stride", cubes, exact=True, stride=2, padding=1, output_padding=1)
 
 
 def _heads(n: int, queries: int, keys: int, heads: int, features: int) -> Tensors:

@@ -16,6 +16,9 @@ SMOOTH: dict[str, tuple[str, dict[str, Any], list[float]]] = {
     "exp": ("normal", {}, [-80.0, -20.0, 0.0, 20.0, 80.0]),
     "log": ("positive", {}, [1e-12, 1e-6, 1.0, 1e6, 1e30]),
     "sqrt": ("positive", {}, [1e-12, 1e-6, 1.0, 1e6, 1e30]),
+    # an angle far from 0 has to be reduced without losing digits
+    "sin": ("normal", {}, [-1e4, -100.0, -1e-10, 0.0, 1e-10, 3.0, 100.0, 1e4]),
+    "cos": ("normal", {}, [-1e4, -100.0, -1e-10, 0.0, 1e-10, 3.0, 100.0, 1e4]),
     "tanh": ("normal", {}, [-1e4, -10.0, -1e-10, 1e-10, 10.0, 1e4]),
     "sigmoid": ("normal", {}, [-1e4, -80.0, -10.0, 0.0, 10.0, 1e4]),
     "silu": ("normal", {}, [-1e4, -80.0, -10.0, 0.0, 10.0, 1e4]),
@@ -102,19 +105,17 @@ def _special_arithmetic() -> Iterator[Exercise]:
 
 
 def _comparing() -> Iterator[Exercise]:
-    yield from _arithmetic("maximum")
     tied = {"a": floats([0.0, 1.0, -2.0], [3.0, 1.0, 1.0])}
-    yield case(
-        "maximum", "ties", tied | {"b": floats([0.0, 1.0, 2.0], [3.0, 0.0, 1.0])}, exact=True
-    )
-    yield case("maximum", "ties with a scalar", tied | {"b": np.array(1.0)}, exact=True)
+    other = {"b": floats([0.0, 1.0, 2.0], [3.0, 0.0, 1.0])}
     a, b = floats(NAN, 1.0, INF, -INF, NAN), floats(1.0, NAN, 2.0, -3.0, NAN)
-    yield case("maximum", "NaN and infinities", {"a": a, "b": b}, by=())
-    yield case(
-        "maximum", "extreme values", {"a": floats(1e30, -1e30, 1e-30), "b": floats(1.0, 2.0, 0.0)},
-        precisions=WIDE,
-    )  # fmt: skip
-    yield case("maximum", "integers", {"a": (3, 4), "b": (3, 4)}, exact=True)
+    far = {"a": floats(1e30, -1e30, 1e-30), "b": floats(1.0, 2.0, 0.0)}
+    for op in ("maximum", "minimum"):
+        yield from _arithmetic(op)
+        yield case(op, "ties", tied | other, exact=True)
+        yield case(op, "ties with a scalar", tied | {"b": np.array(1.0)}, exact=True)
+        yield case(op, "NaN and infinities", {"a": a, "b": b}, by=())
+        yield case(op, "extreme values", far, precisions=WIDE)
+        yield case(op, "integers", {"a": (3, 4), "b": (3, 4)}, exact=True)
 
     yield case("greater", "usual", {"a": (3, 4), "b": (3, 4)}, by=())
     yield case("greater", "odd sizes", {"a": (5, 7), "b": (5, 7)}, by=())

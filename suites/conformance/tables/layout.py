@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,9 @@ def _lookups() -> Iterator[Exercise]:
     yield case("take", "large reduction", {"x": (3, 2), "indices": np.arange(4096) % 3}, axis=0)
     yield case("take", "integers", {"x": (4, 3), "indices": integers(2, 2, 0)}, exact=True, axis=0)
 
+    yield from _gather()
+    yield from _one_hot()
+
     yield case("embedding", "usual", {"table": (5, 3), "ids": integers(4, 0, 2)})
     yield case("embedding", "odd sizes", {"table": (7, 5), "ids": integers([6, 1, 3], [0, 5, 2])})
     yield case("embedding", "repeated", {"table": (4, 3), "ids": integers(1, 1, 3, 1)})
@@ -140,6 +144,41 @@ def _lookups() -> Iterator[Exercise]:
         "embedding", "integers", {"table": (4, 3), "ids": integers(2, 2, 0)},
         exact=True, padding_index=0,
     )  # fmt: skip
+
+
+def _gather() -> Iterator[Exercise]:
+    def rows(name: str, x: Any, *indices: Any, **given: Any) -> Exercise:
+        return case("gather", name, {"x": x, "indices": integers(*indices)}, **given)
+
+    yield rows("usual", (2, 4, 3), [3, 0], [1, 2])
+    yield rows("odd sizes", (3, 5, 7), [4], [0], [2])
+    yield rows("two axes", (2, 3), [2, 0, 1, 1], [0, 0, 2, 1])
+    yield rows("four axes", (2, 3, 2, 2), [2, 1], [0, 0])
+    yield rows("repeated", (2, 3, 2), [1, 1, 1, 0], [2, 2, 1, 2])
+    yield rows("size one", (1, 1, 1), [0])
+    yield rows("empty", (2, 3, 2), [], [])
+    none = np.zeros((0, 2), np.int64)
+    yield case("gather", "empty, no examples", {"x": (0, 3, 2), "indices": none})
+    yield rows("non-contiguous", (2, 4, 3), [3, 0, 1], [1, 2, 2], strided=True)
+    many = np.arange(8192).reshape(2, 4096) % 3
+    yield case("gather", "large reduction", {"x": (2, 3, 2), "indices": many})
+    spoilt = floats([[NAN, 1.0], [INF, 2.0], [0.0, 3.0]], [[-INF, 1.0], [NAN, 2.0], [4.0, 5.0]])
+    yield rows("NaN and infinities", spoilt, [0, 2], [1, 0], by=())
+    yield rows("integers", (2, 4, 3), [2, 2, 0], [3, 1, 3], exact=True)
+
+
+def _one_hot() -> Iterator[Exercise]:
+    def rows(name: str, *ids: Any, classes: int, **given: Any) -> Exercise:
+        return case("one_hot", name, {"ids": integers(*ids)}, exact=True, classes=classes, **given)
+
+    yield rows("usual", 2, 0, 3, classes=4)
+    yield rows("odd sizes", [4, 0, 6], [1, 1, 5], classes=7)
+    yield rows("out of range", -1, 3, -3, -4, 50, 2, classes=3)
+    yield case("one_hot", "scalar", {"ids": np.array(1)}, exact=True, classes=3)
+    yield rows("size one", [0], classes=1)
+    yield rows("empty", classes=3)
+    yield rows("non-contiguous", [2, 0, 1], [1, 1, 0], classes=3, strided=True)
+    yield rows("integers", [[0, 1], [2, 3]], classes=4)
 
 
 def _choosing() -> Iterator[Exercise]:

@@ -20,6 +20,7 @@ def exercises() -> Iterator[Exercise]:
     yield from _norm()
     yield from _max()
     yield from _argmax()
+    yield from _top_k()
     yield from _median()
     yield from _softmax()
     yield from _max_pool2d()
@@ -106,6 +107,29 @@ def _argmax() -> Iterator[Exercise]:
     yield index("integers", shuffled(5, 8), exact=True)
 
 
+def _top_k() -> Iterator[Exercise]:
+    def largest(name: str, x: Any, *, k: int = 2, **given: Any) -> Exercise:
+        return case("top_k", name, {"x": x}, k=k, **given)
+
+    yield largest("usual", (3, 5))
+    yield largest("odd sizes", (2, 3, 7), k=3)
+    yield largest("one axis", (6,), k=4)
+    yield largest("all, in order", (2, 5), k=5)
+    yield largest("the largest", (3, 4), k=1)
+    yield largest("size one", (1, 1), k=1)
+    yield largest("empty", (0, 3))
+    yield largest("non-contiguous", (3, 2, 5), strided=True)
+    yield largest("large reduction", shuffled(2, 4096) % 4093, k=8, by=(), precisions=WIDE)
+    tied = floats([1.0, 2.0, 2.0, 0.0, 2.0], [3.0, 3.0, 3.0, 3.0, 3.0], [0.0, 1.0, 0.0, 1.0, 0.0])
+    yield largest("ties", tied, exact=True, k=3)
+    # more than one vector register, and more than what a kernel sorts by insertion
+    yield largest("many ties", floats(np.arange(300) * 7 % 4), exact=True, k=150)
+    signed = floats([-0.0, 0.0, -1.0, 0.0, -0.0], [0.0, -0.0, 1.0, -0.0, 0.0])
+    yield largest("zeros of both signs", signed, exact=True, k=4)
+    yield largest("infinities", floats([-INF, 1.0, INF, INF], [-INF] * 4), by=(), k=3)
+    yield largest("integers", shuffled(4, 6), exact=True, k=3)
+
+
 def _median() -> Iterator[Exercise]:
     yield case("median", "usual", {"x": (3, 5)})
     yield case("median", "odd sizes", {"x": (2, 3, 7)})
@@ -156,6 +180,20 @@ def _max_pool2d() -> Iterator[Exercise]:
     infinite = floats([INF, 1.0, -INF, -INF], [0.0, 2.0, -INF, -INF]).reshape(1, 2, 4, 1)
     yield case(op, "infinities", {"x": infinite}, by=(), window=2, stride=2)
     yield case(op, "integers", {"x": shuffled(1, 6, 5, 2)}, exact=True, window=2, stride=2)
+    padded: dict[str, Any] = {"window": 3, "stride": 2, "padding": 1}
+    for n in (5, 6):
+        yield case(op, f"padding of {n} pixels", {"x": (1, n, n, 2)}, **padded)
+    negative = -shuffled(1, 4, 5, 1) - 1  # a padding of zeros would win
+    yield case(op, "padding of negative pixels", {"x": negative}, exact=True, **padded)
+    yield case(
+        op, "padding that keeps the size", {"x": (1, 4, 5, 1)}, window=3, stride=1, padding=1
+    )
+    yield case(op, "wide padding", {"x": (1, 3, 4, 1)}, window=4, stride=3, padding=2)
+    yield case(op, "padding, even window", {"x": (2, 5, 4, 1)}, window=2, stride=2, padding=1)
+    yield case(op, "padding, ties", {"x": -np.ones((1, 4, 4, 1))}, exact=True, **padded)
+    yield case(op, "padding, infinities", {"x": infinite}, by=(), **padded)
+    yield case(op, "padding, empty", {"x": (0, 4, 4, 2)}, **padded)
+    yield case(op, "padding, non-contiguous", {"x": (1, 4, 6, 2)}, strided=True, **padded)
 
 
 def _avg_pool2d() -> Iterator[Exercise]:
