@@ -63,6 +63,15 @@ class Deviation:
         """Whether it is about a row of such a case."""
         return any(fnmatchcase(f"{row.quantity} {row.tensor}", pattern) for pattern in self.rows)
 
+    @property
+    def exercises(self) -> set[str]:
+        """What the rows are about, where they are not patterns."""
+        return {pattern.partition(" ")[2].partition(": ")[0] for pattern in self.rows}
+
+
+def _exercise(row: Judgement) -> str:
+    return row.tensor.partition(": ")[0]
+
 
 def _within(version: str | None, specifier: str) -> bool:
     try:
@@ -114,8 +123,15 @@ def explain(
     rows: Iterable[Judgement], known: Sequence[Deviation]
 ) -> tuple[list[Judgement], list[str]]:
     """The rows of one case, with those that `known` entries explain turned into deviations; and
-    what is stale, as sentences."""
+    what is stale, as sentences: an entry whose row is right, and one whose exercise no longer fails
+    as a whole and has other rows instead."""
+    rows = list(rows)
     found, stale = [], []
+    for entry in known:
+        if not any(entry.covers(row) for row in rows):
+            instead = [row for row in rows if _exercise(row) in entry.exercises]
+            if any(row.verdict not in ("divergent", "unsupported") for row in instead):
+                stale.append(f"{_exercise(instead[0])} no longer fails, but {entry.reason!r}")
     for row in rows:
         entry = next((entry for entry in known if entry.covers(row)), None)
         if entry is None:

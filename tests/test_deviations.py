@@ -125,3 +125,16 @@ def anchor(heading):
     """As GitHub makes it."""
     text = heading.removeprefix("## ").lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def test_an_entry_for_an_exercise_that_failed_as_a_whole_is_stale_once_it_has_results(tmp_path):
+    (entry,) = read(tmp_path, ENTRY.replace("gradient usual: *", "output usual"))
+    _, stale = deviations.explain([row("identical"), row("identical", tensor="odd: x")], [entry])
+    assert stale == [
+        "a known deviation is stale: usual no longer fails, but 'the kernel rounds'; "
+        "remove its entry"
+    ]
+    for honest in (row("identical", tensor="odd: x"), row("unsupported"), row("divergent")):
+        assert deviations.explain([honest], [entry])[1] == []
+    rows, stale = deviations.explain([row("divergent", "output", "usual")], [entry])
+    assert (rows[0].verdict, stale) == ("deviation", [])

@@ -37,6 +37,8 @@ STEPS = 20
         ({"dampening": 0.5}, "dampening acts on momentum"),
         ({"momentum": 0.9, "nesterov": True, "dampening": 0.5}, "goes without dampening"),
         ({"accumulation": 0}, "accumulation is 0, but should be at least 1"),
+        ({"average": 1.0}, "average is 1.0, but should be at least 0 and below 1"),
+        ({"average": -0.1}, "average is -0.1, but should be at least 0 and below 1"),
     ],
 )
 def test_a_recipe_that_means_nothing_is_refused(constants, problem):
@@ -66,6 +68,17 @@ def test_micro_batches_are_equal():
     assert recipe.micro_batch(8) == 4
     with pytest.raises(ValueError, match="7 examples make no 2 equal micro-batches"):
         recipe.micro_batch(7)
+
+
+def test_what_is_frozen_is_told_by_the_beginning_of_its_name():
+    params = {"backbone/w": 1, "backbone2/w": 2, "head/backbone/w": 3}
+    assert Recipe("sgd", 0.1).trained(params) == params
+    assert Recipe("sgd", 0.1, frozen=("backbone/",)).trained(params) == {
+        "backbone2/w": 2, "head/backbone/w": 3,
+    }  # fmt: skip
+    assert Recipe("sgd", 0.1, frozen=("backbone", "head/")).trained(params) == {}
+    assert not RECIPES["sgd_frozen"].trains("fc1/w")
+    assert RECIPES["sgd_frozen"].trains("fc2/w")
 
 
 def test_every_optimizer_has_a_rule_and_a_recipe():
