@@ -8,7 +8,7 @@ last part is then its name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 
@@ -17,8 +17,53 @@ BUILT_IN = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "on
 #: One adapter of each framework that trains in float64: their consensus is the oracle.
 ORACLE = ("torch_eager", "jax_jit", "tf_graph")
 
-#: Adapter -> the adapter that runs its native control (`adapters.controls`).
-CONTROLS = {"torch_eager": "torch_native"}
+
+@dataclass(frozen=True)
+class Difference:
+    """What a native control computes otherwise, in tensors whose name begins with one of `tensors`
+    ("update@", "buffer@1:norm1/var"; "" is everything), and up to which normwise error."""
+
+    tensors: tuple[str, ...]
+    within: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """A native control (`adapters.controls`): networks as a framework's users write them.
+
+    adapter     that they are compared with
+    models      that it has, all of them at size `size`
+    batches     model -> examples per step, where the model's usual batch is too small: its step
+                would compare Python with Python
+    differs     model -> what is not quite the same there
+    """
+
+    adapter: str
+    models: tuple[str, ...]
+    size: str = "small"
+    batches: Mapping[str, int] = field(default_factory=dict)
+    differs: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
+
+    def difference(self, model: str, tensor: str) -> Difference | None:
+        """Why a tensor of a model may be another one."""
+        known = self.differs.get(model, ())
+        return next((each for each in known if tensor.startswith(each.tensors)), None)
+
+
+_OWN = ("mlp", "convnet", "vit", "gpt")  # written in `adapters.controls`
+_LARGE = {"mlp": 1024}
+
+#: Name -> native control.
+CONTROLS: Mapping[str, Control] = {
+    "torch_native": Control("torch_eager", _OWN, batches=_LARGE),
+    "torch_native_compile": Control("torch_compile", _OWN, batches=_LARGE),
+    "transformers_native": Control("torch_eager", ("vit", "bert", "gpt", "resnet50")),
+    "keras_native": Control("tf_graph", _OWN, batches=_LARGE),
+    "keras_xla": Control("tf_xla", _OWN, batches=_LARGE),
+    "keras_applications": Control("tf_graph", ("resnet50",), size="full", batches={"resnet50": 1}),
+    "flax_native": Control("jax_jit", _OWN, batches=_LARGE),
+}
 
 
 #: What preset quick asks of adapters that take long to start a computation: precision -> which

@@ -40,20 +40,20 @@ class Adapter(torch_eager.Adapter):
 
     def program(self, spec: Spec) -> Program:
         require(spec.noise is None, NOISE)
-        _start(spec.device)
+        start(spec.device)
         return Program(spec)
 
     def function(self, body: Body, setting: Setting) -> Function:
         require(setting.noise is None, NOISE)
         self._configure(setting.device, setting.threads)
-        _start(setting.device)
+        start(setting.device)
         return Function(body, setting)
 
     def probe(self, limit: str, device: str, threads: int) -> Probe:
         raise Unsupported("measured through torch_eager")
 
 
-def _start(device: str) -> None:
+def start(device: str) -> None:
     """Makes sure that there is a compiler, and forgets what was compiled before: counters, code
     cache and recompile limit belong to one program or function."""
     if device == "cuda":

@@ -30,6 +30,7 @@ from results.records import Case
 
 STEPS = (1, 10)  # after which updates and buffers are judged
 LONG = 100  # after so many as well, of recipes and of some models
+GAP = 0.002  # seconds between two tasks of a lane, in which somebody else gets its lock
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
 
 Tensors = Mapping[str, np.ndarray]
@@ -88,6 +89,7 @@ class Lanes:
         self._executor = ThreadPoolExecutor(
             physical_cores() + LANES_WAITING, thread_name_prefix="lane"
         )
+        self._gap = threading.Event()  # never set: to wait a moment
         self._running: dict[str, list[Future[None]]] = defaultdict(list)  # by purpose
         self._stopped = False
 
@@ -175,9 +177,10 @@ class Lanes:
             with self._locks[task.lane]:
                 if not self._stopped and task not in self._answers:
                     self._answers[task] = self._answer(task)
+            self._gap.wait(GAP)
 
     def _result(self, task: Task) -> Any:
-        if task not in self._answers:  # what is there needs no lock, which a busy lane hardly gives
+        if task not in self._answers:
             with self._locks[task.lane]:
                 if task not in self._answers:
                     self._answers[task] = self._answer(task)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from adapters import model as models
-from harness import clock, convergence, proof
+from adapters.registry import CONTROLS
+from harness import clock, controls, convergence, proof
 from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
 from harness.pool import Role
@@ -205,14 +206,18 @@ class Trial:
         self._phase("agree")
         self._judge(agree(self._pool, client, self.case, deadline=self._deadline))
 
-    def agree_as_control(self, client: Client) -> None:
-        """Judges a native control. Only a divergence is worth a word: it has no rows of its own."""
+    def agree_as_control(self, client: Client, name: str) -> None:
+        """Judges a native control, and records how well it agrees. It has no rows of its own: the
+        case's are those of the adapter."""
         self._phase("agree")
         tensors = agree(self._pool, client, self.case, deadline=self._deadline)
-        judgements, _ = self._runner.referee.judge(self.case, tensors)
-        bad = [row for row in judgements if row.verdict == "divergent"]
+        rows, problem = self._runner.referee.judge(self.case, tensors)
+        told, bad = controls.agreement(CONTROLS[name], self.case.model, rows)
+        versions = client.hello["versions"]
+        control = {"name": name, "versions": versions, "problem": problem, **told}
+        self._store.append(Facts(self.case, {"control": control}))
         if bad:
-            raise WorkerFailure("divergent", f"native control: {divergence(bad, judgements)}")
+            raise WorkerFailure("divergent", f"native control: {divergence(bad, rows)}")
 
     def prepare_reference(self) -> None:
         """Computes the reference now, before a worker is timed, and waits until the machine is

@@ -9,6 +9,7 @@ from results import display
 #: verdict -> (symbol, tone). Tones are classes in style.css.
 _VERDICTS = {
     "identical": ("≡", "good"),
+    "reached": ("✓", "good"),
     "bitwise": ("=", "good"),
     "rounding-equal": ("≈", "good"),
     "precision-equal": ("~", "fair"),
@@ -38,6 +39,7 @@ MEANINGS = {
     "does to this very case",
     "precision-equal": "the error is at most 20 times the noise floor: less accurate, but still "
     "this precision",
+    "reached": "training came to the model's goal with every seed, and no later than elsewhere",
     "deviation": "it diverges for a reason that is known and told; it is counted apart",
     "divergent": "the error is larger than that: something else was computed",
     "mistrusted": "the reference could not have shown a fault, so nothing is concluded",

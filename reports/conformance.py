@@ -15,6 +15,7 @@ from reports.exercises import autodiff, operations
 from reports.exhibits import Cell, Column, Table, Topic
 from reports.exhibits import Row as Line
 from reports.traps import traps
+from reports.travel import travel
 from results import display
 from results.records import Case
 
@@ -28,7 +29,10 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
     "control": control_flow,
     "traps": traps,
     "determinism": determinism,
+    "travel": travel,
 }
+#: Suites that a section of their own shows whole.
+_ELSEWHERE = ("convergence",)
 #: Suites whose cases are so many that those without a fault are shown in their topic alone.
 _EXERCISES = ("operations", "autodiff", "control", "traps")
 
@@ -91,8 +95,8 @@ class Matrix:
 
 
 def matrices(data: RunData) -> list[Matrix]:
-    """One matrix per suite without a topic of its own, in alphabetical order."""
-    suites = sorted({view.case.suite for view in data.cases} - set(TOPICS))
+    """One matrix per suite without a topic or section of its own, in alphabetical order."""
+    suites = sorted({view.case.suite for view in data.cases} - {*TOPICS, *_ELSEWHERE})
     return [_matrix(suite, [v for v in data.cases if v.case.suite == suite]) for suite in suites]
 
 

@@ -17,6 +17,8 @@ from results.store import Run
 
 #: The adapter that others are compared with, where it took part.
 BASELINE = "torch_eager"
+#: Suites whose outcome is the verdict -> what `ok` says there. Nothing in them is timed alone.
+_BY_OUTCOME = {"convergence": "reached"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class CaseView:
     conditions: tuple[tuple[str, str], ...] = ()
     phases: tuple[tuple[str, float], ...] = ()
     traces: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def configuration(self) -> tuple[Mapping[str, Any], ...]:
+        """The facts without curves, which a section of their own shows."""
+        plain = ({n: v for n, v in each.items() if n != "convergence"} for each in self.facts)
+        return tuple(facts for facts in plain if facts)
 
     @property
     def closeness(self) -> str:
@@ -82,7 +90,7 @@ def prepare(run: Run, *, prefix: str = "", links: Mapping[str, str] | None = Non
     lead from the traces that its facts name to their files (`reports.traces`)."""
     anchors = Anchors(prefix=prefix)
     summary = frame.summary(run)
-    hidden = summary[~summary["published"]]
+    hidden = summary[~summary["published"] & ~summary["suite"].isin(_BY_OUTCOME)]
     return RunData(
         run=run,
         cases=_views(run, anchors, links or {}),
@@ -145,7 +153,7 @@ def _view(row: dict[Any, Any], anchors: Anchors, *, facts: Any, judged: Any) -> 
     return CaseView(
         case=case,
         anchor=anchors.take(case.suite, case.key),
-        badge=badge(row["status"], row["verdict"]),
+        badge=badge(row["status"], row["verdict"] or _BY_OUTCOME.get(case.suite, "")),
         status=row["status"],
         reason=row["reason"],
         seconds=row["seconds"],

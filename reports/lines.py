@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -134,9 +134,9 @@ def _crosses(drawn: Sequence[Line], top: float) -> list[go.Scatter]:
     return [cross]
 
 
-def _layout(
-    ticks: Sequence[float], x_axis: str, y_axis: str, *, highest: float
-) -> dict[str, object]:
+def frame(x: Mapping[str, object], y: Mapping[str, object]) -> dict[str, object]:
+    """The layout of a chart of curves, from what is particular to its axes."""
+    always = {"fixedrange": True, "automargin": True}
     return {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -145,22 +145,25 @@ def _layout(
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "dragmode": False,
         "hovermode": "closest",
-        "xaxis": {
-            "type": "log",
-            "tickmode": "array",
-            "tickvals": list(ticks),
-            "ticktext": [f"{tick:g}" for tick in ticks],
-            "tickangle": 0,
-            "fixedrange": True,
-            "automargin": True,
-            "title": {"text": x_axis, "font": {"size": 13}, "standoff": 6},
-        },
-        "yaxis": {
-            "range": [0, highest],
-            "fixedrange": True,
-            "automargin": True,
-            "nticks": 6,
-            "separatethousands": True,
-            "title": {"text": y_axis, "font": {"size": 13}, "standoff": 6},
-        },
+        "xaxis": {**always, **x},
+        "yaxis": {**always, **y},
     }
+
+
+def titled(text: str) -> dict[str, object]:
+    """The title of an axis."""
+    return {"title": {"text": text, "font": {"size": 13}, "standoff": 6}}
+
+
+def _layout(
+    ticks: Sequence[float], x_axis: str, y_axis: str, *, highest: float
+) -> dict[str, object]:
+    x = {
+        "type": "log",
+        "tickmode": "array",
+        "tickvals": list(ticks),
+        "ticktext": [f"{tick:g}" for tick in ticks],
+        "tickangle": 0,
+    }
+    y = {"range": [0, highest], "nticks": 6, "separatethousands": True}
+    return frame(x | titled(x_axis), y | titled(y_axis))

@@ -1,8 +1,8 @@
 """One self-contained page from stored runs: index.html opens from disk, offline.
 
-A run is prepared (`data`), its sections are made (`conformance`, `performance`, `cold_start`,
-`scaling`, `machine`), and templates turn them into HTML. A site of several pages can call the
-same sections page by page. Traces are the only other files; they lie beside the page.
+A run is prepared (`data`), its sections are made (`conformance`, `convergence`, `performance`,
+`cold_start`, `scaling`, `machine`), and templates turn them into HTML. A site of several pages can
+call the same sections page by page. Traces are the only other files; they lie beside the page.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from reports import badges, conformance, machine, performance, traces
 from reports.anchors import Anchors
 from reports.cold_start import cold_start
+from reports.convergence import convergence
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
 from reports.scaling import scaling
@@ -147,6 +148,7 @@ def _header(run: Run) -> list[tuple[str, str]]:
 
 #: Sections with charts -> who makes their panels, in the order of the page.
 _FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
+    "convergence": convergence,
     "speed": performance.throughput,
     "latency": performance.latency,
     "memory": performance.memory,
