@@ -29,6 +29,7 @@ from harness.protocol import load_tensors
 from results.records import Case
 
 STEPS = (1, 10)  # after which updates and buffers are judged
+FEWEST = (1,)  # of size full, where a step takes seconds
 LONG = 100  # after so many as well, of recipes and of some models
 GAP = 0.002  # seconds between two tasks of a lane, in which somebody else gets its lock
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
@@ -143,11 +144,12 @@ class Lanes:
             if task.case == case and task.purpose in purposes
         )
 
-    def disturbed(self, case: Case, noises: Sequence[Noise]) -> list[Tensors]:
+    def disturbed(self, case: Case, noises: Sequence[Noise]) -> Iterator[Tensors]:
         """The tensors of `case` with each of several noises. Raises WorkerFailure."""
         task = Task("judge", case)
         with self._locks[task.lane]:
-            return [_judged(self._pool, task, noise) for noise in noises]
+            for noise in noises:
+                yield _judged(self._pool, task, noise)
 
     def disturbs_storage(self, adapter: str) -> bool:
         """Whether the adapter's noise includes the rounding of stored parameters."""
@@ -280,6 +282,8 @@ def _judged(pool: Pool, task: Task, noise: Noise | None = None) -> Tensors:
 
 def steps(case: Case) -> Sequence[int]:
     """After which steps a case's updates and buffers are judged."""
+    if case.size == "full":
+        return FEWEST
     long = case.size == "tiny" and (case.recipe or models.get(case.model).long)
     return (*STEPS, LONG) if long else STEPS
 

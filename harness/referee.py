@@ -270,23 +270,24 @@ class Oracle:
         return Memo(None, {}) if adapter in settings.pythons else settings.memo
 
     def _floors(self, adapter: str, precision: str) -> Tensors:
-        noisy = self._disturbed(adapter, floor.noises(precision))
+        runs = floor.FEW_RUNS if self._case.size == "full" else floor.RUNS
+        noisy = self._disturbed(adapter, floor.noises(precision, runs=runs))
         stored = adapter != NUMPY and self._referee.lanes.disturbs_storage(adapter)
         params = None if stored else self.params
         found = floor.measure(self.members[adapter], noisy, params)
         return {name: np.asarray(value) for name, value in found.items()}
 
-    def _disturbed(self, member: str, noises: Sequence[Noise]) -> list[Tensors]:
+    def _disturbed(self, member: str, noises: Sequence[Noise]) -> Iterable[Tensors]:
         case = self._case
         if member != NUMPY:
             return self._referee.lanes.disturbed(member_case(case, member), noises)
-        return [
+        return (
             reference.forward_pass(
                 case.model, case.size, self.params, self._buffers, self._batch,
                 ops=NoisyOps(NumpyOps(), noise), length=case.length, mode=case.mode,
             )
             for noise in noises
-        ]  # fmt: skip
+        )  # fmt: skip
 
     @cached_property
     def numpy(self) -> reference.NumpyReference:
@@ -300,6 +301,7 @@ class Oracle:
             self._batch,
             length=case.length,
             recipe=self.recipe,
+            slopes=case.size != "full",
         )
 
     @cached_property

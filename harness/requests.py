@@ -21,7 +21,9 @@ from adapters.numpy_reference import NumpyOps
 from harness import clock, exercising, memory, process, timing
 from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, save_tensors
+from numerics.sketch import sketched
 
+SKETCHED = "full"  # the size whose gradients and updates are compared through sketches
 STEADY_MEMORY_STEPS = 5
 PROFILED_STEPS = 5
 
@@ -190,7 +192,8 @@ class Requests:
     def _training_tensors(self, steps: list[int]) -> dict[str, np.ndarray]:
         first = self._program.gradients(self._batch)
         tensors = {**trees.named(first.output, "output"), "loss": first.loss}
-        tensors |= {f"gradient:{name}": g for name, g in first.gradients.items()}
+        shown = sketched if self._spec.size == SKETCHED else _whole
+        tensors |= {f"gradient:{name}": shown(name, g) for name, g in first.gradients.items()}
         for number in range(1, max(steps) + 1):
             loss = self._program.fetch(self._program.step(self._batch))
             if number not in steps:
@@ -200,7 +203,9 @@ class Requests:
             # what is judged is the change: beside the parameter it would drown
             for quantity, values in (("update", state.params), ("average", state.averages)):
                 tensors |= {
-                    f"{quantity}@{number}:{name}": value - self._params[name].astype(value.dtype)
+                    f"{quantity}@{number}:{name}": shown(
+                        name, value - self._params[name].astype(value.dtype)
+                    )
                     for name, value in values.items()
                     if self._spec.training.trains(name) or self._moved(name, value)
                 }
@@ -377,6 +382,10 @@ class Requests:
 
     def _step(self) -> None:
         self._program.wait(self._program.step(self._batch))
+
+
+def _whole(name: str, x: np.ndarray) -> np.ndarray:
+    return x
 
 
 def _order(examples: int, batch: int, steps: int, seed: int) -> np.ndarray:

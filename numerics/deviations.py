@@ -133,15 +133,15 @@ def explain(
             if any(row.verdict not in ("divergent", "unsupported") for row in instead):
                 stale.append(f"{_exercise(instead[0])} no longer fails, but {entry.reason!r}")
     for row in rows:
-        entry = next((entry for entry in known if entry.covers(row)), None)
-        if entry is None:
+        cover = next((entry for entry in known if entry.covers(row)), None)
+        if cover is None:
             found.append(row)
             continue
         if row.verdict == "divergent":
-            reason = f"known: {entry.reason} ({entry.link})"
+            reason = f"known: {cover.reason} ({cover.link})"
             found.append(dataclasses.replace(row, verdict="deviation", reason=reason))
             continue
         found.append(row)
         if row.verdict != "unsupported":
-            stale.append(f"{row.quantity} {row.tensor} is {row.verdict}, but {entry.reason!r}")
+            stale.append(f"{row.quantity} {row.tensor} is {row.verdict}, but {cover.reason!r}")
     return found, [f"a known deviation is stale: {told}; remove its entry" for told in stale]

@@ -18,33 +18,37 @@ first steps come close to that.)
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from adapters.noise import Noise
 from numerics.errors import normwise
+from numerics.sketch import sketched
 
 BITS = 24
 RUNS = 8
+FEW_RUNS = 2  # of size full
 #: Precision -> bits of the significand of results, and of what enters a contraction.
 SIGNIFICANDS = {"fp32": (24, 24), "tf32": (24, 11), "bf16": (8, 8), "fp16": (11, 11)}
 
 Tensors = Mapping[str, np.ndarray]
 
 
-def noises(precision: str) -> list[Noise]:
+def noises(precision: str, *, runs: int = RUNS) -> list[Noise]:
     """The disturbances whose errors make the floor of a precision."""
     bits, input_bits = SIGNIFICANDS[precision]
-    return [Noise(bits, seed, input_bits) for seed in range(RUNS)]
+    return [Noise(bits, seed, input_bits) for seed in range(runs)]
 
 
-def measure(clean: Tensors, noisy: Sequence[Tensors], params: Tensors | None) -> dict[str, float]:
+def measure(clean: Tensors, noisy: Iterable[Tensors], params: Tensors | None) -> dict[str, float]:
     """Relative noise floor per tensor, from one clean and several disturbed runs of a case whose
     initial parameters are `params`; None where the runs have rounded what they store."""
+    squares = [{name: normwise(run[name], value) ** 2 for name, value in clean.items()}
+               for run in noisy]  # fmt: skip
     floors = {}
     for name, value in clean.items():
-        arithmetic = math.sqrt(np.mean([normwise(run[name], value) ** 2 for run in noisy]))
+        arithmetic = math.sqrt(np.mean([run[name] for run in squares]))
         storage = 0.0 if params is None else _storage(name, value, params)
         floors[name] = math.hypot(arithmetic, storage)
     return floors
@@ -58,5 +62,8 @@ def _storage(name: str, update: np.ndarray, params: Tensors) -> float:
     if quantity not in ("update", "average"):
         return 0.0
     moved = float(np.linalg.norm(update))
-    stored = float(np.linalg.norm(params[parameter] + update))
+    start = params[parameter]
+    if update.shape != start.shape:
+        start = sketched(parameter, start)
+    stored = float(np.linalg.norm(start + update))
     return 2.0**-BITS * math.sqrt(int(steps) / 3) * stored / moved if moved else math.inf

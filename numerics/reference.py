@@ -66,8 +66,10 @@ def compute(
     *,
     length: int = 0,
     recipe: str = "",
+    slopes: bool = True,
 ) -> NumpyReference:
-    """The reference of one case, in float64. `recipe` empty: one that does not accumulate."""
+    """The reference of one case, in float64. `recipe` empty: one that does not accumulate. Without
+    `slopes` there is the forward pass alone."""
     network, ops = models.get(model), NumpyOps()
     runner = Network(ops, network, network.config(size, length), mode)
     training = RECIPES[recipe] if recipe else Recipe("sgd", 1.0)
@@ -92,11 +94,11 @@ def compute(
     loss, output, new_buffers = forward(params)
     tensors = {**trees.named(output, "output"), "loss": loss, "loss@1": loss}
     tensors |= {f"buffer@1:{name}": value for name, value in new_buffers.items()}
-    slopes = {}
-    for group in _groups(training.trained(params)):
+    found = {}
+    for group in _groups(training.trained(params)) if slopes else ():
         moved = {n: params[n] + 1j * STEP * direction(n, params[n].shape) for n in group}
-        slopes[group] = float(np.imag(forward({**params, **moved})[0]) / STEP)
-    return NumpyReference(tensors, slopes)
+        found[group] = float(np.imag(forward({**params, **moved})[0]) / STEP)
+    return NumpyReference(tensors, found)
 
 
 def _groups(params: Tensors) -> list[tuple[str, ...]]:

@@ -14,6 +14,9 @@ from results.records import DEVICES, Case
 PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
 PROGRAMS = 10  # that are drawn for a property
 SWEEPS = ("batch", "threads", "length")
+#: What preset quick measures of all models that it checks, unless models are asked for by name: a
+#: perceptron, a convolutional network, a recurrent one, an encoder and a decoder.
+MEASURED = ("mlp", "convnet", "lstm", "vit", "gpt")
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,10 @@ class Selection:
         return Case(suite, mode, subject, "tiny", adapter, self.device, precision, batch=1)
 
     def _models(self, plan: Plan, size: str) -> list[str]:
-        known = [name for name in models.names() if not plan.models or name in plan.models]
+        own = plan.models
+        if not own and plan.size != "tiny" and self.preset == "quick" and not self.models:
+            own = MEASURED
+        known = [name for name in models.names() if not own or name in own]
         wanted = [name for name in known if not self.models or name in self.models]
         if plan.sweep == "length":
             wanted = [name for name in wanted if models.get(name).lengths]

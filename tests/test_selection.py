@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from adapters import model as models
 from adapters.exercise import Call
 from adapters.registry import Registry
 from numerics.exercises import Exercise, essentials
-from suites.selection import PROGRAMS, Plan, Selection, Subjects, Table
+from suites.selection import MEASURED, PROGRAMS, Plan, Selection, Subjects, Table
 
 X = np.ones(2)
 TABLE = Table(
@@ -94,3 +95,20 @@ def test_a_plan_s_second_precisions_are_left_to_others_by_slow_compilers(preset,
     plan = Plan("conformance", ("train",), precisions, "tiny", models=("mlp",), second=("fp32",))
     cases = Selection(REGISTRY, adapters=["mine", "torch_compile"], preset=preset).cases(plan)
     assert len(cases) == number
+
+
+def measured(preset="quick", wanted=(), **plan):
+    plan = Plan("performance", ("infer", "generate"), ("fp32",), **{"size": "small", **plan})
+    selection = Selection(REGISTRY, preset=preset, models=wanted, adapters=("mine",))
+    return {(case.model, case.mode) for case in selection.cases(plan)}
+
+
+def test_preset_quick_measures_a_few_models_unless_it_is_asked_for_others():
+    assert {name for name, _ in measured()} == set(MEASURED)
+    assert ("resnet50", "infer") in measured("standard")
+    assert measured(wanted=("resnet50",)) == {("resnet50", "infer")}
+    assert {name for name, _ in measured(size="tiny")} == set(models.names())
+
+
+def test_a_model_has_the_modes_that_it_can_do():
+    assert [name for name, mode in measured("standard") if mode == "generate"] == ["gpt"]

@@ -89,7 +89,7 @@ MODEL = Model(
         "small": Config(vocabulary=1024, positions=512, length=64, width=128, depth=2, heads=4),
         "full": Config(vocabulary=30522, positions=512, length=128, width=768, depth=12, heads=12),
     },
-    batch={"tiny": 4, "small": 4, "full": 1},
+    batch={"tiny": 4, "small": 4, "full": 2},
     initial=initial,
     example=lambda config, batch: masked_text(config.vocabulary, config.length, batch),
     forward=forward,

@@ -80,7 +80,7 @@ MODEL = Model(
         "small": Config(side=64, channels=16, depths=(2, 2, 2, 2), classes=10),
         "full": Config(side=224, channels=64, depths=(3, 4, 6, 3), classes=1000),
     },
-    batch={"tiny": 8, "small": 8, "full": 8},
+    batch={"tiny": 8, "small": 8, "full": 2},
     initial=initial,
     example=lambda config, batch: photographs(config.side, batch),
     forward=forward,

@@ -74,7 +74,7 @@ MODEL = Model(
         "small": Config(side=28, patch=4, width=128, depth=4, heads=4),
         "full": Config(side=224, patch=16, width=768, depth=12, heads=12, channels=3, classes=1000),
     },
-    batch={"tiny": 4, "small": 8, "full": 1},
+    batch={"tiny": 4, "small": 8, "full": 2},
     initial=initial,
     example=example,
     forward=forward,

@@ -6,7 +6,7 @@ from conftest import CLOCK
 from suites.performance.measuring import measure_steps
 from suites.selection import Plan
 
-PLAN = Plan("performance", modes=("infer",), precisions=("fp32",), size="small")
+PLAN = Plan("performance", modes=("infer", "generate"), precisions=("fp32",), size="small")
 
 
 @pytest.mark.benchmark(timer=CLOCK)
