@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from reports.data import RunData
 from reports.entries import EMPTY, Entry, Group, cell, groups, range_cell, relative, row
 from reports.exhibits import Cell, Column, Exhibit, Panel, Table
 from reports.panels import INTERVAL, chart, names, panel, present, table, versus
+from results import display
 
 #: Suites with this prefix measure points of a curve; `reports.scaling` shows them.
 SWEEP = "sweep_"
@@ -71,15 +75,45 @@ def native_controls(data: RunData) -> Table | None:
         row(
             entry,
             [metric],
-            [cell(entry, metric), range_cell(entry, metric)],
+            [_control(entry), cell(entry, metric), range_cell(entry, metric), _agreement(entry)],
             name=entry.view.case.key,
         )
         for group in groups(data)
         for entry in group.having([metric])
     ]
-    columns = (Column("Case"), Column("Ratio", True, "above 1: Assay is slower"), INTERVAL)
+    columns = (
+        Column("Case"),
+        Column("Control"),
+        Column("Ratio", True, "above 1: Assay is slower"),
+        INTERVAL,
+        Column("Agreement", False, "of the control with the same reference, its worst tensor"),
+    )
     caption = "Step time over that of the native control, measured in alternating rounds"
     return table(caption, columns, rows) if rows else None
+
+
+def _told(entry: Entry) -> Mapping[str, Any]:
+    """What was recorded of the native control; nothing in old runs."""
+    return next((facts["control"] for facts in entry.view.facts if "control" in facts), {})
+
+
+def _control(entry: Entry) -> Cell:
+    told = _told(entry)
+    return Cell(str(told["name"])) if "name" in told else EMPTY
+
+
+def _agreement(entry: Entry) -> Cell:
+    told = _told(entry)
+    worst, differs = told.get("worst"), told.get("differs", ())
+    lines = tuple(
+        f"{each['reason']} ({each['tensors']} tensors, {each['tensor']} by "
+        f"{display.error(each['error'])})"
+        for each in differs
+    )
+    if worst is None:
+        return Cell("not the same function", small=lines) if lines else EMPTY
+    text = f"{worst['verdict']}, {display.error(worst['error'])}"
+    return Cell(text, hint=str(worst["tensor"]), small=lines)
 
 
 def steady(data: RunData) -> list[Group]:

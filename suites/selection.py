@@ -23,8 +23,11 @@ MEASURED = ("mlp", "convnet", "lstm", "vit", "gpt")
 class Plan:
     """What a test module wants to run: every combination. `recipes` empty stands for each
     model's own, `models` empty for all, `batch` 0 for each model's usual one. A plan with a `sweep`
-    runs when that is asked for, over models that have it. Precisions in `second` are left to preset
-    standard by adapters of which quick asks little (`adapters.registry.QUICK`)."""
+    runs when that is asked for, over models that have it.
+
+    Of adapters that take long to start a program (`adapters.registry.QUICK`) preset quick asks
+    less: precisions in `second` not of those that do nothing in fp64 there, nothing of adapters in
+    `later`, and of models that it does not measure fp64 alone in suite "conformance"."""
 
     suite: str
     modes: tuple[str, ...]
@@ -36,6 +39,7 @@ class Plan:
     batch: int = 0
     sweep: str = ""
     second: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,19 @@ class Selection:
             for precision in plan.precisions
             if not self.precisions or precision in self.precisions
             for adapter in self._adapters(plan)
-            if precision not in plan.second or self._level(adapter, "fp64") is not None
+            if self._asks(plan, adapter, model, precision)
         ]
+
+    def _asks(self, plan: Plan, adapter: str, model: str, precision: str) -> bool:
+        """Whether the preset asks an adapter to run a model."""
+        if self.preset != "quick" or adapter not in QUICK or self.models:
+            return True
+        in_fp64 = self._level(adapter, "fp64") is not None
+        if adapter in plan.later or (precision in plan.second and not in_fp64):
+            return False
+        if model in MEASURED or plan.size != "tiny":
+            return True
+        return in_fp64 and (precision == "fp64" or plan.suite != "conformance")
 
     def exercises(self, table: Table) -> dict[Case, list[Exercise]]:
         """The cases of `table` that the user wants, with what is to be done in each; none where

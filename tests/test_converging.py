@@ -1,6 +1,7 @@
 """Training to a goal: what is trained, what is recorded, and who is accused of what."""
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -197,7 +198,19 @@ def test_the_time_to_a_goal_is_recorded_with_its_steps(runner, records, pool, by
     # the tensors that were judged are those of the case's own parameters, not of the last seed's
     verdicts = {row.verdict for row in records.of(Agreement)}
     assert verdicts <= {"bitwise", "rounding-equal", "precision-equal"}
-    assert pool.pids() == [] or all(r.purpose != "cold" for r in pool._clients)
+    assert "cold" not in {role.purpose for role in pool._clients}
+
+
+def test_compiling_again_after_the_first_seed_is_a_flag_and_a_failure(
+    runner, records, by_trains, monkeypatch
+):
+    counts = itertools.count(1)
+    told = lambda self, client: {"compilations": next(counts), "graph_breaks": None}  # noqa: E731
+    monkeypatch.setattr(Attempt, "_compilations", told)
+    with pytest.raises(Ended, match="compiled again while it was timed"):
+        timed(runner, TIMED)
+    assert records.of(Outcome)[0].status == "failed"
+    assert [m.flags for m in records.of(Measurement)] == [("recompiled",)] * 2
 
 
 def test_a_goal_that_is_not_reached_has_no_time(runner, records, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.registry import BUILT_IN, CONTROLS, ORACLE, Registry, UnknownName, choose
+from adapters.registry import BUILT_IN, ORACLE, Registry, UnknownName, choose
 
 
 def test_built_in_adapters_are_modules_of_their_name():
@@ -10,7 +10,7 @@ def test_built_in_adapters_are_modules_of_their_name():
     assert registry.module("jax_jit") == "adapters.jax_jit"
     assert set(BUILT_IN) <= set(registry.modules)
     assert set(ORACLE) <= set(BUILT_IN)
-    assert registry.module(CONTROLS["torch_eager"]) == "adapters.controls.torch_native"
+    assert registry.module("torch_native") == "adapters.controls.torch_native"
 
 
 def test_an_installed_entry_point_is_an_adapter(tmp_path, monkeypatch):

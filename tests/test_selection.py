@@ -112,3 +112,20 @@ def test_preset_quick_measures_a_few_models_unless_it_is_asked_for_others():
 
 def test_a_model_has_the_modes_that_it_can_do():
     assert [name for name, mode in measured("standard") if mode == "generate"] == ["gpt"]
+
+
+def test_preset_quick_asks_compilers_less_of_models_that_it_does_not_measure():
+    def asked(adapter, model, preset="quick", suite="conformance", **plan):
+        plan = Plan(suite, ("train",), ("fp64", "fp32"), "tiny", models=(model,), **plan)
+        cases = Selection(REGISTRY, adapters=[adapter], preset=preset).cases(plan)
+        return [case.precision for case in cases]
+
+    everything = ["fp64", "fp32"]
+    for adapter in ("mine", "torch_eager"):
+        assert asked(adapter, "unet") == everything
+    assert asked("jax_jit", "unet") == ["fp64"]
+    assert asked("torch_compile", "unet") == []
+    assert asked("jax_jit", "unet", suite="convergence") == everything
+    for adapter in ("jax_jit", "torch_compile"):
+        assert asked(adapter, "vit") == asked(adapter, "unet", "standard") == everything
+    assert asked("torch_compile", "mlp", later=("torch_compile",)) == []
