@@ -104,7 +104,7 @@ class Model:
     loss        (ops, output, target) -> scalar, a mean over the batch
     generate    what mode "generate" runs in place of `forward`; None: there is no such mode
     goal        what training at size "tiny" has to come to; None: that is not tried
-    long        whether training at size "tiny" is judged for 100 steps rather than 10
+    long        whether training at size "tiny" is judged after 100 steps, too, not only after 10
     lengths     sequence lengths worth a sweep; empty where the input is no sequence
     at_length   (config, length) -> the configuration for sequences of that length
     published   size name -> what was published of it

@@ -30,7 +30,7 @@ from results.records import Case
 
 STEPS = (1, 10)  # after which updates and buffers are judged
 FEWEST = (1,)  # of size full, where a step takes seconds
-LONG = 100  # after so many as well, of recipes and of some models
+LONG = 100  # after so many as well, of small models
 GAP = 0.002  # seconds between two tasks of a lane, in which somebody else gets its lock
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
 
@@ -284,7 +284,7 @@ def steps(case: Case) -> Sequence[int]:
     """After which steps a case's updates and buffers are judged."""
     if case.size == "full":
         return FEWEST
-    long = case.size == "tiny" and (case.recipe or models.get(case.model).long)
+    long = case.size == "tiny" and models.get(case.model).long
     return (*STEPS, LONG) if long else STEPS
 
 

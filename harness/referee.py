@@ -47,6 +47,7 @@ class Referee:
         self.travel = Travel(pool, self.lanes)
         self._oracles: dict[tuple[str, ...], Oracle] = {}
         self.deviations: Sequence[Deviation] = ()
+        self.asked: Sequence[str] = ()  # adapters; empty: all
         self.announce: Callable[[str], None] = lambda phase: None
 
     def oracle(self, case: Case) -> Oracle:
@@ -100,9 +101,9 @@ class Referee:
         return {name: determinism.row(name, again, first, floors) for name, again in found.items()}
 
     def curves(self, case: Case, seeds: int) -> dict[str, list[convergence.Curve]]:
-        """How `case` converges in every other adapter that this run knows and that can."""
+        """How `case` converges in every other adapter that is asked for and can."""
         found = {}
-        for adapter in self._pool.settings.registry.modules:
+        for adapter in self.asked or self._pool.settings.registry.modules:
             if adapter != case.adapter:
                 other = dataclasses.replace(case, adapter=adapter)
                 with contextlib.suppress(WorkerFailure):  # which is that adapter's own outcome

@@ -150,6 +150,6 @@ class Runner:
                 case.device,
             )
             wrong = outcome.status not in ("ok", "unsupported")
-            if same and wrong and other.suite == "conformance":
+            if same and wrong and other.suite in ("conformance", "convergence"):
                 return outcome
         return None

@@ -178,6 +178,7 @@ class Session:
         gpu = Guard(wait=option.wait_for_gpu, share=option.share_gpu)
         self._runner = Runner(pool, self.store, self.display, gpu=gpu)
         self._runner.referee.deviations = self._deviations
+        self._runner.referee.asked = self.registry.select(self.selection.adapters)
         in_turn = {table.suite for table in self.tables.values() if table.in_turn}
         together = [case for case in self.exercises if self.selection.together(case)]
         self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn, together=together)

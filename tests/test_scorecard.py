@@ -100,7 +100,8 @@ def test_a_badge_of_everything_is_not_of_a_part():
     suites = [
         ("operations", "infer"), ("operations", "train"), ("conformance", "infer"),
         ("conformance", "train"), ("autodiff", "infer"), ("control", "infer"),
-        ("traps", "infer"), ("determinism", "infer"),
+        ("traps", "infer"), ("determinism", "infer"), ("convergence", "train"),
+        ("travel", "train"),
     ]  # fmt: skip
     (card,) = scorecard.cards([outcome(case(suite, mode)) for suite, mode in suites])
     assert card.complete

@@ -6,21 +6,9 @@ is done by NumPy in every adapter and is not counted.
 """
 
 from harness.convergence import SEEDS
-from suites.conformance.test_convergence import GOALS
-from suites.selection import Plan
+from suites.goals import plans
 
-PLANS = [
-    Plan(
-        "time_to_target",
-        modes=("train",),
-        precisions=("fp32",),
-        size="tiny",  # that is what goals are about
-        recipes=(goal.recipe,),
-        models=(name,),
-        batch=goal.batch,
-    )
-    for name, goal in GOALS.items()
-]
+PLANS = plans("time_to_target")
 
 
 def test_time_to_target(case, run, request):
