@@ -7,9 +7,11 @@ last part is then its name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 
 BUILT_IN = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime")
@@ -20,10 +22,10 @@ ORACLE = ("torch_eager", "jax_jit", "tf_graph")
 
 @dataclass(frozen=True)
 class Difference:
-    """What a native control computes otherwise, in tensors whose name begins with one of `tensors`
-    ("update@", "buffer@1:norm1/var"; "" is everything), and up to which normwise error."""
+    """What a native control computes otherwise: in tensors whose name matches the pattern
+    `tensors`, up to a normwise error of `within`."""
 
-    tensors: tuple[str, ...]
+    tensors: str
     within: float
     reason: str
 
@@ -48,21 +50,35 @@ class Control:
     def difference(self, model: str, tensor: str) -> Difference | None:
         """Why a tensor of a model may be another one."""
         known = self.differs.get(model, ())
-        return next((each for each in known if tensor.startswith(each.tensors)), None)
+        return next((each for each in known if fnmatchcase(tensor, each.tensors)), None)
 
 
 _OWN = ("mlp", "convnet", "vit", "gpt")  # written in `adapters.controls`
 _LARGE = {"mlp": 1024}
+_VARIANCE = Difference(
+    "buffer@*/var", 2e-4, "its running variance divides by n, the pinned one by n - 1"
+)
+_VERSION_1 = Difference(
+    "*", math.inf,
+    "ResNet-50 version 1: the stride of a block is in its first 1x1 convolution, where it takes 6% "
+    "fewer operations; convolutions have biases; padding is TensorFlow's own",
+)  # fmt: skip
 
 #: Name -> native control.
 CONTROLS: Mapping[str, Control] = {
     "torch_native": Control("torch_eager", _OWN, batches=_LARGE),
     "torch_native_compile": Control("torch_compile", _OWN, batches=_LARGE),
     "transformers_native": Control("torch_eager", ("vit", "bert", "gpt", "resnet50")),
-    "keras_native": Control("tf_graph", _OWN, batches=_LARGE),
-    "keras_xla": Control("tf_xla", _OWN, batches=_LARGE),
-    "keras_applications": Control("tf_graph", ("resnet50",), size="full", batches={"resnet50": 1}),
-    "flax_native": Control("jax_jit", _OWN, batches=_LARGE),
+    "keras_native": Control("tf_graph", _OWN, batches=_LARGE, differs={"convnet": (_VARIANCE,)}),
+    "keras_xla": Control("tf_xla", _OWN, batches=_LARGE, differs={"convnet": (_VARIANCE,)}),
+    "keras_applications": Control(
+        "tf_graph",
+        ("resnet50",),
+        size="full",
+        batches={"resnet50": 1},
+        differs={"resnet50": (_VERSION_1,)},
+    ),
+    "flax_native": Control("jax_jit", _OWN, batches=_LARGE, differs={"convnet": (_VARIANCE,)}),
 }
 
 
