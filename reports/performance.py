@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from reports.data import RunData
@@ -72,11 +73,19 @@ def native_controls(data: RunData) -> Table | None:
     """Step time through Assay over that of the framework's own idiom; None if not measured."""
     metric = "control_ratio"
     rows = [
-        row(
-            entry,
-            [metric],
-            [_control(entry), cell(entry, metric), range_cell(entry, metric), _agreement(entry)],
-            name=entry.view.case.key,
+        replace(
+            row(
+                entry,
+                [metric],
+                [
+                    _control(entry),
+                    cell(entry, metric),
+                    range_cell(entry, metric),
+                    _agreement(entry),
+                ],
+                name=entry.view.case.key,
+            ),
+            detail=_differences(entry),
         )
         for group in groups(data)
         for entry in group.having([metric])
@@ -106,14 +115,17 @@ def _agreement(entry: Entry) -> Cell:
     told = _told(entry)
     worst, differs = told.get("worst"), told.get("differs", ())
     lines = tuple(
-        f"{each['reason']} ({each['tensors']} tensors, {each['tensor']} by "
-        f"{display.error(each['error'])})"
-        for each in differs
+        f"but {each['tensors']} tensors by up to {display.error(each['error'])}" for each in differs
     )
     if worst is None:
-        return Cell("not the same function", small=lines) if lines else EMPTY
+        return Cell("not the same function") if lines else EMPTY
     text = f"{worst['verdict']}, {display.error(worst['error'])}"
     return Cell(text, hint=str(worst["tensor"]), small=lines)
+
+
+def _differences(entry: Entry) -> str:
+    """What the control is known to compute otherwise."""
+    return "; ".join(str(each["reason"]) for each in _told(entry).get("differs", ()))
 
 
 def steady(data: RunData) -> list[Group]:

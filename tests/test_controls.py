@@ -168,7 +168,7 @@ def table(told):
     found = performance.native_controls(data.prepare(Run("r", Path("r"), {}, records)))
     names = [column.name for column in found.columns]
     (row,) = found.rows
-    return dict(zip(names[1:], row.cells, strict=True))
+    return dict(zip(names[1:], row.cells, strict=True)) | {"detail": row.detail}
 
 
 def test_the_report_names_the_control_and_its_agreement():
@@ -184,9 +184,11 @@ def test_the_report_says_what_a_control_computes_otherwise():
     everything = dataclasses.replace(CONTROL, differs={"mlp": (Difference("*", 1e9, "version 1"),)})
     wrong = judged("output", 0.5, "divergent")
     told, _ = controls.agreement(everything, "mlp", [wrong])
-    cell = table({"name": "other", **told})["Agreement"]
-    assert cell.text == "not the same function"
-    assert cell.small == ("version 1 (1 tensors, output output by 5.00e-01)",)
+    cells = table({"name": "other", **told})
+    assert cells["Agreement"].text == "not the same function"
+    assert cells["detail"] == "version 1"
+    told, _ = controls.agreement(everything, "mlp", [*ROWS, wrong])
+    assert table(told)["Agreement"].small == ("but 1 tensors by up to 5.00e-01",)
 
 
 def test_an_old_run_has_no_agreement():
