@@ -277,6 +277,8 @@ def _judged(pool: Pool, task: Task, noise: Noise | None = None) -> Tensors:
     if noise is None:
         facts = client.request("facts", timeout=max(0.001, deadline - clock.now()))
         proof.require(task.case, facts, threads=pool.threads(task.role))
+    if task.case.size == "full":  # of which several at once do not fit into memory
+        client.request("forget", timeout=pool.settings.case_timeout)
     return tensors
 
 

@@ -119,6 +119,11 @@ class Pool:
         if client is not None:
             client.close()
 
+    def close_timed(self) -> None:
+        """Ends all workers of which something is timed."""
+        for role in [role for role in list(self._clients) if role.purpose in TIMED]:
+            self.close(role)
+
     def close_all(self) -> None:
         """Ends all workers."""
         for role in list(self._clients):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,9 @@ class Requests:
         self.adapter = importlib.import_module(module).Adapter()
         self._import_time = clock.now() - start
         self._program: Any = None
+        self._params: dict[str, np.ndarray] = {}
+        self._buffers: dict[str, np.ndarray] = {}
+        self._host_batch: dict[str, np.ndarray] = {}
 
     def hello(self) -> dict[str, Any]:
         """Who is there."""
@@ -143,6 +147,13 @@ class Requests:
         seconds = clock.now() - start
         self._batch = self._program.put(self._host_batch)
         return {"build_time": seconds, "untimed": self._program.untimed}
+
+    def forget(self) -> dict[str, Any]:
+        """Gives the program's memory back."""
+        self._program = self._batch = None
+        self._params, self._buffers, self._host_batch = {}, {}, {}
+        gc.collect()
+        return {}
 
     def reload(self, *, fault: str, inputs: str) -> dict[str, Any]:
         """Gives the live program other parameters and another batch, perhaps with a fault in them:

@@ -68,6 +68,8 @@ class Runner:
             raise
         finally:
             attempt.settle()
+            if case.size == "full":  # of which several at once do not fit into memory
+                self.pool.close_timed()
             seconds = max(clock.now() - start, attempt.seconds_before)
             outcome = Outcome(case, status, reason, seconds, reproduce, dict(attempt.phases))
             self._store.append(outcome)
