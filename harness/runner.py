@@ -85,7 +85,7 @@ class Runner:
             Task("converge", case, seeds) for case in cases if case.suite == "convergence"
         )
         # a device's memory is not shared: there, everything runs in its turn
-        on_host = [case for case in cases if case.device == "cpu"]
+        on_host = [case for case in cases if case.device == "cpu" and case.size != "full"]
         self.referee.lanes.ahead(
             Task("remember", case, number)
             for number in range(processes)
