@@ -63,7 +63,7 @@ def test_a_violation_is_found():
 
 def test_a_framework_is_imported_by_its_own_adapters_only():
     importers = {}
-    for path in ROOT.glob("adapters/**/*.py"):
+    for path in ROOT.glob("adapters/*.py"):
         for name in imports(path):
             if name.split(".")[0] in FRAMEWORKS:
                 importers.setdefault(name.split(".")[0], set()).add(path.stem)
@@ -72,6 +72,13 @@ def test_a_framework_is_imported_by_its_own_adapters_only():
     assert set(importers) <= set(owners)
     for framework, files in importers.items():
         assert {file.partition("_")[0] for file in files} == {owners[framework]}, files
+
+
+def test_a_control_imports_one_framework():
+    libraries = {"transformers": "torch", "flax": "jax", "optax": "jax", "keras": "tensorflow"}
+    for path in ROOT.glob("adapters/controls/*.py"):
+        found = {name.split(".")[0] for name in imports(path)} & {*FRAMEWORKS, *libraries}
+        assert len({libraries.get(name, name) for name in found}) <= 1, (path.name, found)
 
 
 def test_no_clock_is_read_outside_the_clock():

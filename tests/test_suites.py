@@ -50,10 +50,10 @@ def toys(*names):
     [
         (["--adapters", "torch_eagre"], "unknown adapter 'torch_eagre': there are torch_eager,"),
         (["--adapters", "torch_eagre"], "did you mean 'torch_eager'?"),
-        (["--models", "vitt"], "unknown model 'vitt': there are convnet, mlp, vit; did you mean"),
+        (["--models", "vitt"], "unet, vit, vnet3d; did you mean 'vit'?"),
         (["--precisions", "fp23"], "unknown precision 'fp23'"),
         (["--device", "tpu"], "unknown device 'tpu': there are cpu, cuda"),
-        (["--size", "smal", "--benchmark"], "unknown size 'smal': there are small, tiny"),
+        (["--size", "smal", "--benchmark"], "unknown size 'smal': there are full, small, tiny"),
         (["--python", "jax_jit=/nowhere"], "/nowhere is not an executable file"),
         (["--python", "jaxx=/bin/true"], "unknown adapter 'jaxx'"),
         (["--threads", "0"], "--threads is 0, but should be above 0"),
