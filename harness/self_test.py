@@ -86,10 +86,12 @@ class Plan:
 
     @classmethod
     def of(cls, adapters: Sequence[str], wanted: Sequence[str], *, thorough: bool) -> Plan:
-        """The usual plan for the models in `wanted`."""
+        """The usual plan for those of the models in `wanted` that faults are planted in: honest
+        runs of any other model are judged by the conformance suite itself."""
         members = [name for name in ORACLE if name in adapters]
         planted = [name for name, fault in FAULTS.items() if fault.model in wanted]
-        return cls(adapters, members, wanted, planted, 8 if thorough else 4, thorough)
+        homes = [name for name in wanted if any(FAULTS[f].model == name for f in planted)]
+        return cls(adapters, members, homes, planted, 8 if thorough else 4, thorough)
 
 
 def home(fault: Fault) -> Subject:
@@ -116,7 +118,11 @@ class SelfTest:
 
     def run(self) -> Findings:
         """Runs and judges everything. Raises WorkerFailure `unsupported` where the oracle has too
-        few members to tell which of them is wrong."""
+        few members to tell which of them is wrong, or where no fault is planted in its models."""
+        if not self._plan.faults:
+            homes = ", ".join(dict.fromkeys(fault.model for fault in FAULTS.values()))
+            reason = f"faults are planted in {homes}, and none of these is selected"
+            raise WorkerFailure("unsupported", reason)
         self._trains = self._able_to("train", self._plan.adapters)
         others = [name for name in self._plan.adapters if name not in self._trains]
         self._infers = self._able_to("infer", others)
@@ -365,7 +371,7 @@ class SelfTest:
 
 
 def _judgements(run: Run, tensors: Tensors, against: Reference) -> list[Judgement]:
-    if run.fault == "batch_permuted":
+    if run.fault == "batch_permuted":  # models that faults are planted in have one output
         order = faults.permutation(len(tensors["output"]))
         tensors = {**tensors, "output": tensors["output"][np.argsort(order)]}
     if run.precision == "fp64":

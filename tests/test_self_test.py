@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adapters.faults import FAULTS
+from adapters.registry import ORACLE
 from harness import self_test as trials
 from harness.client import WorkerFailure
 from harness.pool import Role
@@ -195,6 +196,15 @@ def test_two_members_cannot_tell_who_is_wrong(trial):
         test, _ = trial(*adapters)
         with pytest.raises(WorkerFailure, match=f"to tell who is wrong: {there}"):
             test.run()
+
+
+def test_only_models_with_faults_are_tried(trial):
+    plan = Plan.of(ORACLE, ["gpt", "mlp", "moe", "vit"], thorough=False)
+    assert plan.models == ["mlp", "vit"]
+    assert {FAULTS[name].model for name in plan.faults} == {"mlp", "vit"}
+    test, _ = trial("one", "two", "small", faults=())
+    with pytest.raises(WorkerFailure, match="and none of these is selected"):
+        test.run()
 
 
 # -- calibration -----------------------------------------------------------------------------------
