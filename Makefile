@@ -9,7 +9,7 @@ bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 	$(BIN)/python -m pytest suites --benchmark
 
 test: lint  ## check the code, then Assay itself, then the frameworks
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --dist worksteal
 	$(BIN)/python -m pytest suites --self-test
 
 lint: $(READY)

@@ -40,6 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if problem := options.problem(config):
+        raise pytest.UsageError(problem)
     # the terminal as it is now, before pytest captures what tests print
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:

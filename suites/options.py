@@ -10,6 +10,8 @@ import pytest
 from harness.runner import PROCESSES
 from suites.selection import SWEEPS
 
+SUITES = Path(__file__).parent
+
 
 def add(parser: pytest.Parser) -> None:
     """Adds the options to pytest's own."""
@@ -98,6 +100,22 @@ def add(parser: pytest.Parser) -> None:
         help="where runs are kept",
     )
     group.addoption("--report", metavar="DIR", help="where the report goes, or none")
+
+
+def problem(config: pytest.Config) -> str:
+    """What other plugins were asked that cannot be done to the suites; empty where it can."""
+    option = config.option
+    asked = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    if not any(path == SUITES or SUITES in path.parents for path in asked):
+        return ""
+    if getattr(option, "numprocesses", None):  # of pytest-xdist
+        return (
+            f"-n is {option.numprocesses}, but the suites run in one pytest process, since cases "
+            "that are measured side by side slow each other down: leave -n out"
+        )
+    if option.benchmark and option.benchmark_disable:
+        return "--benchmark measures, and --benchmark-disable keeps it from it: leave one out"
+    return ""
 
 
 def _names(text: str) -> list[str]:

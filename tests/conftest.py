@@ -1,5 +1,6 @@
 """Fixtures of Assay's own tests."""
 
+import os
 import sys
 
 import pytest
@@ -11,6 +12,15 @@ TOYS = (
     "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package retraces "
     "falls_back out_of_memory caches temporary breaks_graph"
 ).split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_sessions():
+    """A pytest that a test starts does not belong to the one that runs the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture

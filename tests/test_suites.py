@@ -57,6 +57,8 @@ def toys(*names):
         (["--python", "jax_jit=/nowhere"], "/nowhere is not an executable file"),
         (["--python", "jaxx=/bin/true"], "unknown adapter 'jaxx'"),
         (["--threads", "0"], "--threads is 0, but should be above 0"),
+        (["-n", "2"], "the suites run in one pytest process"),
+        (["--benchmark", "--benchmark-disable"], "--benchmark-disable keeps it from it"),
     ],
 )
 def test_a_wrong_option_is_one_line(tmp_path, arguments, told):
