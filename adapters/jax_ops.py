@@ -382,10 +382,9 @@ class JaxOps(JaxForms, Ops):
         if not train:
             return (x - mean) * (lax.rsqrt(var + epsilon) * scale) + offset, mean, var
         n = math.prod(x.shape[:-1])
-        batch_mean, batch_var = _moments(x, axes=tuple(range(x.ndim - 1)))
-        y = (x - batch_mean) * (lax.rsqrt(batch_var + epsilon) * scale) + offset
-        new_mean = (1 - momentum) * mean + momentum * batch_mean.reshape(-1)
-        new_var = (1 - momentum) * var + momentum * n / (n - 1) * batch_var.reshape(-1)
+        y, batch_mean, batch_var = _over_batch(x, scale, offset, epsilon)
+        new_mean = (1 - momentum) * mean + momentum * batch_mean
+        new_var = (1 - momentum) * var + momentum * n / (n - 1) * batch_var
         return y, new_mean, new_var
 
     @_widely
@@ -468,6 +467,40 @@ def _moments(x: Array, *, axes: tuple[int, ...]) -> tuple[Array, Array]:
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     return mean, (centred * centred).mean(axes, keepdims=True)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _over_batch(
+    x: Array, scale: Array, offset: Array, epsilon: float
+) -> tuple[Array, Array, Array]:
+    """`x` normalised over all axes but the last, its mean and its biased variance. These two are
+    constants to differentiation, as running values are.
+
+    The gradient is that of Ioffe and Szegedy (2015): what JAX derives has one more pass over the
+    tensor, for the derivative of the variance by the mean, which is zero."""
+    return _over_batch_forward(x, scale, offset, epsilon)[0]
+
+
+def _over_batch_forward(x: Array, scale: Array, offset: Array, epsilon: float) -> Any:
+    mean, var = _moments(x, axes=tuple(range(x.ndim - 1)))
+    inverse = lax.rsqrt(var + epsilon)
+    y = (x - mean) * (inverse * scale) + offset
+    return (y, mean.reshape(-1), var.reshape(-1)), (x, mean, inverse, scale)
+
+
+def _over_batch_backward(epsilon: float, kept: Any, cotangents: Any) -> Any:
+    (x, mean, inverse, scale), g = kept, cotangents[0]
+    axes, n = tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
+    centred = x - mean
+    total, along = g.sum(axes), (g * centred).sum(axes)  # both (C,)
+    factor = inverse * scale
+    # with a product of two tensors at the end: a tensor and a channel's number XLA adds again in
+    # the transposition of what comes out, for the gradient of a convolution's weights
+    pulled = centred * (factor * inverse**2 * (along / n))
+    return (g * factor - factor * (total / n)) - pulled, along * inverse.reshape(-1), total
+
+
+_over_batch.defvjp(_over_batch_forward, _over_batch_backward)
 
 
 def _visible(shape: Sequence[int], mask: Array | None, *, causal: bool) -> Array | None:
