@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -48,7 +49,7 @@ def describe(*, command: list[str], options: Mapping[str, Any]) -> dict[str, Any
     memory = machine.memory()
     found = {
         "started": clock.today().isoformat(timespec="seconds"),
-        "command": _clean(" ".join(command)),
+        "command": _clean(shlex.join(command)),
         **options,
         "cpu": machine.cpu(),
         "virtualisation": machine.virtualisation(),

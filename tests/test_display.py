@@ -23,8 +23,10 @@ def test_without_a_terminal_there_is_one_plain_line_per_case():
 
 
 def test_the_environment_is_complete_and_json():
-    found = environment.describe(command=["pytest", "suites"], options={"preset": "quick"})
-    assert found["command"] == "pytest suites"
+    found = environment.describe(
+        command=["pytest", "suites", "-k", "a or b"], options={"preset": "quick"}
+    )
+    assert found["command"] == "pytest suites -k 'a or b'"
     assert found["preset"] == "quick"
     assert found["cpu"]["threads"] >= environment.physical_cores() >= 1
     assert found["memory_bytes"] > 2**20
