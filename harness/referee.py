@@ -275,8 +275,7 @@ class Oracle:
         return Memo(None, {}) if adapter in settings.pythons else settings.memo
 
     def _floors(self, adapter: str, precision: str) -> Tensors:
-        runs = floor.FEW_RUNS if self._case.size == "full" else floor.RUNS
-        noisy = self._disturbed(adapter, floor.noises(precision, runs=runs))
+        noisy = self._disturbed(adapter, floor.noises(precision))
         stored = adapter != NUMPY and self._referee.lanes.disturbs_storage(adapter)
         params = None if stored else self.params
         found = floor.measure(self.members[adapter], noisy, params)

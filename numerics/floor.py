@@ -28,17 +28,16 @@ from numerics.sketch import sketched
 
 BITS = 24
 RUNS = 8
-FEW_RUNS = 2  # of size full
 #: Precision -> bits of the significand of results, and of what enters a contraction.
 SIGNIFICANDS = {"fp32": (24, 24), "tf32": (24, 11), "bf16": (8, 8), "fp16": (11, 11)}
 
 Tensors = Mapping[str, np.ndarray]
 
 
-def noises(precision: str, *, runs: int = RUNS) -> list[Noise]:
+def noises(precision: str) -> list[Noise]:
     """The disturbances whose errors make the floor of a precision."""
     bits, input_bits = SIGNIFICANDS[precision]
-    return [Noise(bits, seed, input_bits) for seed in range(runs)]
+    return [Noise(bits, seed, input_bits) for seed in range(RUNS)]
 
 
 def measure(clean: Tensors, noisy: Iterable[Tensors], params: Tensors | None) -> dict[str, float]:
