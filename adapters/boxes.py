@@ -126,7 +126,7 @@ def _triangles(
     ops: Ops, low: Array, high: Array, features: int, *, stride: int, size: int
 ) -> Array:
     """(N, K, size, features): how much each feature counts in each sample from low to high."""
-    middles = ops.constant((np.arange(size) + 0.5) / size)  # of the bins, as parts of a box
+    middles = ops.constant((np.arange(float(size)) + 0.5) / size)  # of the bins, as parts of a box
     at = ops.add(low, ops.multiply(ops.subtract(high, low), middles))  # (N, K, size), in pixels
     at = ops.multiply(at, ops.constant(np.asarray(1 / stride)))
     at = ops.subtract(at, ops.constant(np.asarray(0.5)))  # feature i lies in the middle of a cell

@@ -105,7 +105,9 @@ def forward(ops, p, x, *, config, train):
 def _waves(ops, time, size):
     """(N,) -> (N, size): sines, then cosines, of the time at falling frequencies."""
     half = size // 2
-    frequencies = ops.constant(PERIOD ** -(np.arange(half) / (half - 1)))
+    # with Python's floats: torch.compile would trace NumPy's division, and do it in float32
+    frequencies = np.asarray([PERIOD ** -(i / (half - 1)) for i in range(half)], np.float64)
+    frequencies = ops.constant(frequencies)
     angles = ops.multiply(ops.reshape(time, (-1, 1)), frequencies)  # (N, half)
     return ops.concat([ops.sin(angles), ops.cos(angles)], axis=1)
 
