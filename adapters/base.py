@@ -19,6 +19,8 @@ from adapters import faults
 from adapters import model as models
 from adapters.noise import Noise, NoisyOps
 from adapters.ops import Array, Ops, Unsupported
+from adapters.policy import Policy, PolicyOps, declared
+from adapters.precisions import PRECISIONS, Precision
 from adapters.training import RECIPES, Recipe
 from adapters.trees import Tree
 
@@ -29,7 +31,12 @@ __all__ = [
 
 FLOAT = {"fp64": "float64", "fp32": "float32"}  # precision -> dtype of every tensor in it
 #: Precision -> dtype of every tensor of a single operation.
-DTYPES = {**FLOAT, "bf16": "bfloat16", "fp16": "float16"}
+DTYPES = {name: p.dtype for name, p in PRECISIONS.items() if not p.low}
+
+NO_MASTER_WEIGHTS = (
+    "training needs parameters of at least 32 bits: AdamW's 1e-8 is 0 in float16, and 0.999 is 1 "
+    "in bfloat16; amp_bf16 and amp_fp16 keep them"
+)
 
 Body = Callable[[Ops, Mapping[str, Array]], Mapping[str, Array]]  # (ops, inputs) -> outputs
 
@@ -63,7 +70,7 @@ class Spec:
     size: str
     mode: str  # infer | train | generate
     device: str  # cpu | cuda
-    precision: str  # fp64 | fp32
+    precision: str  # a name in `adapters.precisions.PRECISIONS`
     recipe: str  # a name in `adapters.training.RECIPES`; of effect for train only
     threads: int
     noise: Noise | None = None
@@ -71,11 +78,30 @@ class Spec:
     fault: str = ""  # of `adapters.faults`, planted to try the judge; empty: none
 
     @property
+    def numbers(self) -> Precision:
+        """What the precision stands for. Raises Unsupported for a name that is not known, for TF32
+        where there are no tensor cores, and for training without master weights."""
+        if self.precision not in PRECISIONS:
+            raise Unsupported(f"precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        numbers = PRECISIONS[self.precision]
+        require(not numbers.tf32 or self.device == "cuda", "TF32 is a mode of CUDA's tensor cores")
+        require(numbers.trains or not self.trains, NO_MASTER_WEIGHTS)
+        return numbers
+
+    @property
     def dtype(self) -> str:
-        """The name of the floating-point dtype. Raises Unsupported for other precisions."""
-        if self.precision not in FLOAT:
-            raise Unsupported(f"precision {self.precision!r}; there are {', '.join(FLOAT)}")
-        return FLOAT[self.precision]
+        """The name of the dtype of parameters."""
+        return self.numbers.dtype
+
+    def vocabulary(self, make: Callable[[str], Ops], *, native: Policy) -> Ops:
+        """The vocabulary in this precision: make(dtype), or two such under a policy. `native` is
+        the framework's own."""
+        numbers = self.numbers
+        if not numbers.low:
+            return make(numbers.dtype)
+        policy = native if numbers.native else declared
+        dtypes = numbers.dtype, numbers.low
+        return PolicyOps(make(numbers.dtype), make(numbers.low), policy, dtypes)
 
     @property
     def trains(self) -> bool:
@@ -142,7 +168,9 @@ class State:
     slots       what the optimizer keeps, by its letter in `adapters.training`, then by the name of
                 each trained parameter: {"m": {"fc1/w": ..}, "v": ..}; empty before the first step,
                 or everything as it starts
-    steps       that were done
+    steps       that were done, without those that loss scaling left out
+    scaling     {"scale", "good"} of loss scaling: the steps in a row since it changed; empty
+                where there is none
     """
 
     params: dict[str, np.ndarray]
@@ -150,10 +178,12 @@ class State:
     averages: dict[str, np.ndarray] = field(default_factory=dict)
     slots: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     steps: int = 0
+    scaling: dict[str, np.ndarray] = field(default_factory=dict)
 
     def flat(self) -> dict[str, np.ndarray]:
         """One name for each array: "parameter:fc1/w", "slot:m:fc1/w", "steps"."""
         named = {"parameter": self.params, "buffer": self.buffers, "average": self.averages}
+        named |= {"scaling": self.scaling}
         named |= {f"slot:{letter}": values for letter, values in self.slots.items()}
         arrays = {f"{kind}:{n}": v for kind, values in named.items() for n, v in values.items()}
         return {**arrays, "steps": np.array(self.steps)}
@@ -161,7 +191,9 @@ class State:
     @classmethod
     def of(cls, flat: Mapping[str, np.ndarray]) -> State:
         """The state whose `flat` form this is."""
-        parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "average": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {
+            name: {} for name in ("parameter", "buffer", "average", "scaling")
+        }
         slots: dict[str, dict[str, np.ndarray]] = {}
         for name, value in flat.items():
             kind, _, rest = name.partition(":")
@@ -170,8 +202,8 @@ class State:
                 slots.setdefault(letter, {})[tensor] = value
             elif kind in parts:
                 parts[kind][rest] = value
-        params, buffers, averages = parts.values()
-        return cls(params, buffers, averages, slots, int(flat["steps"]))
+        params, buffers, averages, scaling = parts.values()
+        return cls(params, buffers, averages, slots, int(flat["steps"]), scaling)
 
 
 class Stopwatch(Protocol):
@@ -250,12 +282,16 @@ class Program:
 
         parameter_dtypes   names of the parameters' dtypes, such as ["float32"]
         output_dtype       name of the output's dtype (`adapters.trees.dtypes`)
+        tf32               whether float32 may be rounded to TF32; None where it does not tell
+        policy             in mixed precision, operation -> names of the dtypes of its results
         device_kind        "cpu" or "cuda", where the parameters lie
         threads            as the framework reports them; None where it does not tell
         compilations       how often a step was traced or compiled so far; None where it is not
         graph_breaks       how often a compiler gave up and ran Python instead
         compiled_share     the share of the captured functions that were compiled, 0 to 1
         foreign_nodes      device or provider -> nodes that run there and should not
+        held_bytes         {"parameter", "gradient", "optimizer"} -> bytes: of parameters with
+                           buffers, of a step's gradients, of what the optimizer keeps with averages
         """
         raise NotImplementedError
 

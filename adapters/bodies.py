@@ -14,6 +14,11 @@ def plus_constant(ops: Ops, x: Array, *, value: Any) -> Array:
     return ops.add(x, ops.constant(np.asarray(value, np.float64)))
 
 
+def cast_and_back(ops: Ops, x: Array, *, dtype: str) -> Array:
+    """x, rounded to `dtype` and cast back."""
+    return ops.cast(ops.cast(x, dtype), ops.dtype_of(x))
+
+
 def batch_norm_output(ops: Ops, **given: Any) -> Array:
     """What `batch_norm` normalises, without the running values: these need no gradient."""
     return ops.batch_norm(**given)[0]

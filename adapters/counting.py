@@ -34,11 +34,14 @@ from adapters.base import Network
 from adapters.counting_ops import CountingOps, Shaped
 from adapters.model import Model
 from adapters.ops import Unsupported
+from adapters.precisions import PRECISIONS
 from adapters.training import RECIPES, Recipe
 
 __all__ = ["ELEMENT_BYTES", "CountingOps", "Counts", "Shaped", "count"]
 
-ELEMENT_BYTES = {"fp64": 8, "fp32": 4, "bf16": 2, "fp16": 2}
+_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+#: Precision -> bytes of an element of a parameter.
+ELEMENT_BYTES = {name: _BYTES[p.dtype] for name, p in PRECISIONS.items()}
 INTEGER_BYTES = 4  # an int32
 
 #: Per parameter element, without momentum, decay and clipping.

@@ -71,7 +71,7 @@ Backward
     mse                     1 per element of x: 2 g / N d; 1 more for the target
     smooth_l1               4 per element of x: g / N clip(d / beta, -1, 1); 1 more for the target
     to_int8, greater, floor_divide, argmax, one_hot      have no gradient
-    reshape, transpose, concat, slice, pad       0: they move values
+    reshape, transpose, concat, slice, pad, cast 0: they move values
 """
 
 from __future__ import annotations
@@ -138,6 +138,12 @@ class CountingOps(Ops):
 
     def constant(self, value: np.ndarray) -> Array:
         return Shaped(np.shape(value))
+
+    def dtype_of(self, x: Array) -> str:
+        return "float32"  # the counts are the same in every dtype
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return x
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
         known = math.prod(n for n in shape if n != -1)

@@ -28,12 +28,15 @@ from adapters.base import (
 from adapters.jax_defaults import DEFAULTS
 from adapters.jax_function import Function
 from adapters.jax_ops import JaxOps
+from adapters.policy import computing_low, results
+from adapters.precisions import PRECISIONS
 from adapters.trees import Tree
 
 
 class Adapter(base.Adapter):
     framework = "jax"
     ops = JaxOps
+    precisions = tuple(PRECISIONS)
     compile_cache = True
     _device: jax.Device | None = None  # of the last build
 
@@ -55,7 +58,8 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        program = Program(spec, self._configure(spec.device, x64=spec.dtype == "float64"))
+        x64, tf32 = spec.dtype == "float64", spec.numbers.tf32
+        program = Program(spec, self._configure(spec.device, x64=x64, tf32=tf32))
         program.load(params, buffers)
         return program
 
@@ -65,11 +69,11 @@ class Adapter(base.Adapter):
             _require_threads(setting.threads)
         return Function(body, setting, self._device)
 
-    def _configure(self, device: str, *, x64: bool) -> jax.Device:
+    def _configure(self, device: str, *, x64: bool, tf32: bool = False) -> jax.Device:
         # Both are global and looked at by every trace, so they hold while this program lives
         jax.config.update("jax_enable_x64", x64)
         # fp32 means float32: no TF32 or bfloat16 in matrix products or convolutions
-        jax.config.update("jax_default_matmul_precision", "highest")
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
         self._device = _device(device)
         return self._device
 
@@ -141,6 +145,7 @@ class Tensors(NamedTuple):
     buffers: dict[str, jax.Array]
     optimizer: Any
     averages: dict[str, jax.Array]
+    scaling: dict[str, jax.Array]  # of the loss; empty where there is none
 
 
 class Program(base.Program):
@@ -148,7 +153,8 @@ class Program(base.Program):
 
     def __init__(self, spec: Spec, device: jax.Device) -> None:
         self._spec, self._device = spec, device
-        self._network = spec.network(JaxOps(spec.dtype))
+        self._vocabulary = spec.vocabulary(JaxOps, native=computing_low)
+        self._network = spec.network(self._vocabulary)
         self._optimizer = jax_optimizers.make(spec.training)
         self._infer = jax.jit(self._forward)
         self._train = jax.jit(self._update, donate_argnums=0)
@@ -162,10 +168,17 @@ class Program(base.Program):
         own = self._arrays(trained)
         slots = self._optimizer.init(own) if self._spec.trains else ()
         averages = self._arrays(trained if recipe.average else {})
-        state = Tensors(own, self._arrays(frozen), self._arrays(buffers), slots, averages)
+        scaling = self._scaling() if self._spec.trains and self._spec.numbers.scaled else {}
+        rest = self._arrays(frozen), self._arrays(buffers), slots, averages, scaling
+        state = Tensors(own, *rest)
         # all on the device from the start: a first step with other placements compiles twice
         self._state = jax.device_put(state, self._device)
         self._steps = 0
+
+    def _scaling(self) -> dict[str, jax.Array]:
+        """Loss scaling before the first step."""
+        scale = jnp.float32(self._spec.training.scale.initial)
+        return {"scale": scale, "good": jnp.int32(0), "taken": jnp.int32(0)}
 
     def _arrays(self, values: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         return {name: self._array(value) for name, value in values.items()}
@@ -190,7 +203,12 @@ class Program(base.Program):
         """The learning rate of the next step, unless all steps have the same: that one is compiled
         in."""
         recipe = self._spec.training
-        return () if recipe.schedule.is_constant else (recipe.rate(self._steps + 1),)
+        return () if recipe.schedule.is_constant else (recipe.rate(self._taken() + 1),)
+
+    def _taken(self) -> int:
+        """Steps that were done: with loss scaling, only the device knows."""
+        scaling = self._state.scaling
+        return int(scaling["taken"]) if scaling else self._steps
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
         with watch("trace"):
@@ -214,13 +232,33 @@ class Program(base.Program):
         self, state: Tensors, x: Tree, y: Tree, *rate: jax.Array
     ) -> tuple[jax.Array, Tensors]:
         (loss, (_, buffers)), gradients = self._backward(state, x, y)
+        if not state.scaling:
+            new = self._stepped(state, gradients, *rate)
+            return loss, new._replace(buffers={**state.buffers, **buffers})
+        finite = jnp.stack([jnp.isfinite(g).all() for g in jax.tree.leaves(gradients)]).all()
+        new = lax.cond(finite, lambda: self._stepped(state, gradients, *rate), lambda: state)
+        scaling = self._rescaled(state.scaling, finite)
+        return loss, new._replace(buffers={**state.buffers, **buffers}, scaling=scaling)
+
+    def _rescaled(self, scaling: dict[str, jax.Array], finite: jax.Array) -> dict[str, jax.Array]:
+        constants, good = self._spec.training.scale, scaling["good"] + 1
+        grown = jnp.where(good == constants.interval, constants.growth, 1.0)
+        factor = jnp.where(finite, grown, constants.backoff)
+        kept = finite & (good < constants.interval)
+        taken = scaling["taken"] + finite
+        return {
+            "scale": scaling["scale"] * factor, "good": jnp.where(kept, good, 0), "taken": taken
+        }  # fmt: skip
+
+    def _stepped(
+        self, state: Tensors, gradients: dict[str, jax.Array], *rate: jax.Array
+    ) -> Tensors:
         given = {"rate": rate[0]} if rate else {}
         updates, slots = self._optimizer.update(gradients, state.optimizer, state.params, **given)
         params = optax.apply_updates(state.params, updates)
         d = self._spec.training.average
         averages = {name: d * a + (1 - d) * params[name] for name, a in state.averages.items()}
-        buffers = {**state.buffers, **buffers}
-        return loss, Tensors(params, state.frozen, buffers, slots, averages)
+        return state._replace(params=params, optimizer=slots, averages=averages)
 
     def _backward(self, state: Tensors, x: Tree, y: Tree) -> Any:
         whole = self._spec.training.accumulation == 1
@@ -249,15 +287,19 @@ class Program(base.Program):
             tensors = {**params, **state.frozen, **state.buffers}
             loss, output, buffers = self._network.loss(tensors, x, y)
             self._output_dtype = trees.dtypes(output, _name)
-            return loss, (output, buffers)
+            scaled = loss * state.scaling["scale"] if state.scaling else loss
+            return scaled, (loss, output, buffers)
 
-        return jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        (_, (loss, *others)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        if state.scaling:
+            gradients = jax.tree.map(lambda g: g / state.scaling["scale"], gradients)
+        return (loss, tuple(others)), gradients
 
     def wait(self, value: Any) -> None:
         jax.block_until_ready((value, self._state))
 
     def fetch(self, value: Any) -> Tree:
-        return trees.over(np.array, value)
+        return trees.over(_fetched, value)
 
     def gradients(self, batch: Any) -> Gradients:
         (loss, (output, _)), gradients = self._differentiate(self._state, *batch)
@@ -267,9 +309,10 @@ class Program(base.Program):
     def state(self) -> State:
         own = self._state
         kept = ({**own.params, **own.frozen}, own.buffers, own.averages)
-        params, buffers, averages = jax.tree.map(np.array, kept)
-        slots = jax.tree.map(np.array, jax_optimizers.slots(own.optimizer))
-        return State(params, buffers, averages, slots, self._steps)
+        params, buffers, averages = jax.tree.map(_fetched, kept)
+        slots = jax.tree.map(_fetched, jax_optimizers.slots(own.optimizer))
+        scaling = {n: np.array(v) for n, v in own.scaling.items() if n != "taken"}
+        return State(params, buffers, averages, slots, self._taken(), scaling)
 
     def resume(self, state: State) -> None:
         self.load(state.params, state.buffers)
@@ -278,7 +321,9 @@ class Program(base.Program):
             self._spec.training, self._state.optimizer, slots, state.steps
         )
         averages = self._arrays(state.averages)
-        resumed = self._state._replace(optimizer=optimizer, averages=averages)
+        known = {**state.scaling, "taken": state.steps}
+        scaling = {n: jnp.asarray(known.get(n, v), v.dtype) for n, v in self._state.scaling.items()}
+        resumed = self._state._replace(optimizer=optimizer, averages=averages, scaling=scaling)
         self._state = jax.device_put(resumed, self._device)
         self._steps = state.steps
 
@@ -304,6 +349,9 @@ class Program(base.Program):
         return {
             "parameter_dtypes": sorted({v.dtype.name for v in params.values()}),
             "output_dtype": self._output_dtype,
+            "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
+            "policy": results(self._vocabulary),
+            "held_bytes": self._held(),
             "device_kind": "cuda" if device.platform == "gpu" else device.platform,
             "device": str(device),
             "threads": _cpu_threads(),
@@ -318,6 +366,23 @@ class Program(base.Program):
             "NPROC": os.environ.get("NPROC"),
             "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         }
+
+    def _held(self) -> dict[str, int]:
+        own = self._state
+        return {
+            "parameter": _bytes((own.params, own.frozen, own.buffers)),
+            "gradient": _bytes(own.params) if self._spec.trains else 0,
+            "optimizer": _bytes((own.optimizer, own.averages)),
+        }
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _fetched(x: jax.Array) -> np.ndarray:
+    """NumPy has no bfloat16: float32 holds it exactly."""
+    return np.array(x.astype("float32") if x.dtype == jnp.bfloat16 else x)
 
 
 def _name(dtype: Any) -> str:

@@ -45,6 +45,12 @@ class JaxOps(JaxForms, Ops):
     def constant(self, value: np.ndarray) -> Array:
         return jnp.asarray(value, self._dtype)
 
+    def dtype_of(self, x: Array) -> str:
+        return str(x.dtype.name)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return x.astype(dtype)
+
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
         return jnp.reshape(x, tuple(shape))
 

@@ -5,7 +5,8 @@
 sum over K terms by 1 + u sqrt(K/2) e, where u = 2^-bits and e is uniform in [-1, 1], elementwise
 and independent. sqrt(K/2) is the growth of rounding errors in a sum of K terms with random signs,
 added one after the other (Higham and Mary 2019). Where a contraction rounds its inputs, as in
-TF32, these are multiplied by 1 + 2^-input_bits e as well. Since the factors are ordinary
+TF32, these are multiplied by 1 + 2^-input_bits e as well, and its result by 1 + 2^-result_bits e
+where that is stored in fewer bits, as in mixed precision. Since the factors are ordinary
 multiplications, automatic differentiation carries them into the backward pass too. Operations
 that only move values are left alone.
 
@@ -30,12 +31,15 @@ UNROUNDED = EXACT | frozenset(FORMS)
 
 @dataclass(frozen=True)
 class Noise:
-    """Asks for rounding noise: of a `bits`-bit significand in every result, and of `input_bits` in
-    what enters a contraction (0: `bits` as well)."""
+    """Asks for rounding noise: of a `bits`-bit significand in every result, of `input_bits` in what
+    enters a contraction, and of `result_bits` in what comes out of it (0: `bits` as well), or out
+    of any operation of the forward and backward pass: `throughout`."""
 
     bits: int
     seed: int
     input_bits: int = 0
+    result_bits: int = 0
+    throughout: bool = False
 
 
 class NoisyOps(Ops):
@@ -45,6 +49,9 @@ class NoisyOps(Ops):
         self._inner = inner
         self._unit = 2.0**-noise.bits
         self._input_unit = 2.0 ** -(noise.input_bits or noise.bits)
+        self._result_unit = 2.0 ** -(noise.result_bits or noise.bits)
+        if noise.throughout:
+            self._unit = self._result_unit
         self._rng = np.random.default_rng(noise.seed)
 
     def shape(self, x: Array) -> tuple[int, ...]:
@@ -52,6 +59,10 @@ class NoisyOps(Ops):
 
     def _rounded(self, x: Array) -> Array:
         return self._disturbed(x, self._unit)
+
+    def _contracted(self, x: Array) -> Array:
+        """The result of a contraction."""
+        return self._disturbed(x, max(self._unit, self._result_unit))
 
     def _summed(self, x: Array, terms: int) -> Array:
         """`x` as it counts in a sum of `terms` terms."""
@@ -82,12 +93,14 @@ class NoisyOps(Ops):
 
     def matmul(self, a: Array, b: Array) -> Array:
         terms = self.shape(a)[-1]
-        return self._rounded(self._inner.matmul(self._entering(a, terms), self._entering(b, terms)))
+        return self._contracted(
+            self._inner.matmul(self._entering(a, terms), self._entering(b, terms))
+        )
 
     def dense(self, x: Array, w: Array, b: Array | None = None) -> Array:
         terms = self.shape(w)[0]
         x, w = self._entering(x, terms), self._entering(w, terms)
-        return self._rounded(self._inner.dense(x, w, b))
+        return self._contracted(self._inner.dense(x, w, b))
 
     def conv2d(
         self,
@@ -105,7 +118,7 @@ class NoisyOps(Ops):
         y = self._inner.conv2d(
             x, w, b, stride=stride, padding=padding, dilation=dilation, groups=groups
         )
-        return self._rounded(y)
+        return self._contracted(y)
 
     def conv_transpose2d(
         self,
@@ -122,7 +135,7 @@ class NoisyOps(Ops):
         y = self._inner.conv_transpose2d(
             x, w, b, stride=stride, padding=padding, output_padding=output_padding
         )
-        return self._rounded(y)
+        return self._contracted(y)
 
     def conv3d(
         self,
@@ -135,7 +148,7 @@ class NoisyOps(Ops):
     ) -> Array:
         terms = math.prod(self.shape(w)[:-1])
         x, w = self._entering(x, terms), self._entering(w, terms)
-        return self._rounded(self._inner.conv3d(x, w, b, stride=stride, padding=padding))
+        return self._contracted(self._inner.conv3d(x, w, b, stride=stride, padding=padding))
 
     def conv_transpose3d(
         self,
@@ -152,7 +165,7 @@ class NoisyOps(Ops):
         y = self._inner.conv_transpose3d(
             x, w, b, stride=stride, padding=padding, output_padding=output_padding
         )
-        return self._rounded(y)
+        return self._contracted(y)
 
     def attention(
         self, q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: bool = False
@@ -161,7 +174,7 @@ class NoisyOps(Ops):
         q, k, v = (
             self._entering(t, terms) for t, terms in ((q, features), (k, features), (v, keys))
         )
-        return self._rounded(self._inner.attention(q, k, v, mask=mask, causal=causal))
+        return self._contracted(self._inner.attention(q, k, v, mask=mask, causal=causal))
 
     # -- recurrence: every step is disturbed ---------------------------------------------------
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -27,6 +28,14 @@ class NumpyOps(NumpyForms, Ops):
 
     def constant(self, value: np.ndarray) -> Array:
         return np.asarray(value, np.float64)
+
+    def dtype_of(self, x: Array) -> str:
+        return "float64" if np.iscomplexobj(x) else str(np.asarray(x).dtype.name)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        with np.errstate(over="ignore"):
+            rounded = np.real(x).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        return _moved(x, rounded.astype(np.float64), np.ones(np.shape(x)))
 
     # -- layout ----------------------------------------------------------------------------
 

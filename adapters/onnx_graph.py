@@ -56,7 +56,11 @@ class Graph:
     def dtype(self, x: Value) -> np.dtype:
         return self._dtype if x.dtype is None else x.dtype
 
-    def cast(self, x: Value, dtype: np.dtype) -> Value:
+    def dtype_of(self, x: Value) -> str:
+        return str(self.dtype(x).name)
+
+    def cast(self, x: Value, dtype: np.dtype | str) -> Value:
+        dtype = np.dtype(dtype)
         if self.dtype(x) == dtype:
             return x
         kind = helper.np_dtype_to_tensor_dtype(dtype)

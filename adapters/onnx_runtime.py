@@ -232,6 +232,7 @@ class Program(base.Program):
         dtypes = {helper.tensor_dtype_to_np_dtype(t.data_type) for t in tensors}
         return {
             "parameter_dtypes": sorted(d.name for d in dtypes if d.kind == "f"),
+            "held_bytes": {"parameter": sum(len(t.raw_data) for t in tensors)},
             "compilations": self._starts,
             "opset": self._model.opset_import[0].version,
             "graph_nodes": len(self._model.graph.node),

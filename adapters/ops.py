@@ -42,6 +42,15 @@ class Ops(Forms):
         """A tensor with the values of `value`, in the program's floating-point dtype."""
         raise self._missing("constant")
 
+    def dtype_of(self, x: Array) -> str:
+        """The name of the dtype of `x`, such as "float32", "bfloat16" or "int64"."""
+        raise self._missing("dtype_of")
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        """A floating-point tensor in another floating-point dtype, to the nearest, ties to even;
+        above the largest is infinity. The gradient is cast back to the dtype of `x`."""
+        raise self._missing("cast")
+
     # -- layout: these move values and never round -------------------------------------------
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
@@ -460,9 +469,9 @@ FORMS: tuple[str, ...] = tuple(name for name in vars(Forms) if not name.startswi
 
 #: Operations that move or select values and never round.
 EXACT: frozenset[str] = frozenset(
-    "shape constant reshape flatten transpose concat slice broadcast_to pad take gather embedding "
-    "one_hot where floor_divide greater maximum minimum clip absolute relu to_int8 max argmax "
-    "top_k median max_pool2d".split()
+    "shape constant dtype_of cast reshape flatten transpose concat slice broadcast_to pad take "
+    "gather embedding one_hot where floor_divide greater maximum minimum clip absolute relu "
+    "to_int8 max argmax top_k median max_pool2d".split()
 )
 
 #: Operations that are linear in each of their tensors: exact on integers while sums stay small.

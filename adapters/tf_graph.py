@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from adapters.base import (
     Unsupported,
     require,
 )
+from adapters.policy import computing_low, results
+from adapters.precisions import PRECISIONS
 from adapters.tf_defaults import DEFAULTS
 from adapters.tf_function import Function
 from adapters.tf_ops import TensorflowOps
@@ -32,6 +34,7 @@ from adapters.trees import Tree
 
 class Adapter(base.Adapter):
     framework = "tensorflow"
+    precisions = tuple(PRECISIONS)
     ops: type[TensorflowOps] = TensorflowOps
     jit_compile = False  # `tf_xla` sets this
     _device = "cpu"  # of the last build
@@ -57,7 +60,7 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        self._configure(spec.device, spec.threads)
+        self._configure(spec.device, spec.threads, tf32=spec.numbers.tf32)
         program = self.program(spec)
         program.load(params, buffers)
         return program
@@ -68,7 +71,7 @@ class Adapter(base.Adapter):
         place, jit_compile = _place(setting.device), self.jit_compile
         return Function(body, ops, setting.dtype, place=place, jit_compile=jit_compile)
 
-    def _configure(self, device: str, threads: int) -> None:
+    def _configure(self, device: str, threads: int, *, tf32: bool = False) -> None:
         gpus = tf.config.list_physical_devices("GPU")
         require(device != "cuda" or bool(gpus), "no CUDA device: TensorFlow lists no GPU")
         for gpu in gpus:  # for the CPU too: the runtime, once started, takes no such setting
@@ -76,8 +79,8 @@ class Adapter(base.Adapter):
         _set_threads(threads)
         # rather an error than a quiet return to the CPU
         tf.config.set_soft_device_placement(False)
-        # fp32 means float32: no TF32 in matrix products or convolutions
-        tf.config.experimental.enable_tensor_float_32_execution(False)
+        # fp32 means float32: TF32 in matrix products and convolutions has a precision of its own
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
         self._device = device
 
     def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
@@ -106,8 +109,17 @@ class Adapter(base.Adapter):
         return {"peak": tf.config.experimental.get_memory_info("GPU:0")["peak"]}
 
 
+def _fetched(x: Any) -> np.ndarray:
+    """NumPy has no bfloat16: float32 holds it exactly."""
+    return np.array(tf.cast(x, tf.float32) if x.dtype == tf.bfloat16 else x)
+
+
 def _name(dtype: tf.DType) -> str:
     return str(dtype.name)
+
+
+def _bytes(variables: Iterable[tf.Variable]) -> int:
+    return sum(v.dtype.size * v.shape.num_elements() for v in variables)
 
 
 def _place(device: str) -> str:
@@ -140,11 +152,15 @@ class Program(base.Program):
         self._spec = spec
         self._dtype = tf.as_dtype(spec.dtype)
         self._device = _place(spec.device)
-        self._network = spec.network(self.vocabulary(self._dtype))
+        self._vocabulary = spec.vocabulary(
+            lambda dtype: self.vocabulary(tf.as_dtype(dtype)), native=computing_low
+        )
+        self._network = spec.network(self._vocabulary)
         self._infer = self._compiled(self._forward)
         self._train = self._compiled(self._update)
         self._differentiate = self._compiled(self._backward)
         self._params: dict[str, tf.Variable] = {}
+        self._scaling: dict[str, tf.Variable] = {}  # of the loss; empty where there is none
         self._output_dtype = ""
 
     def _compiled(self, function: Callable[..., Any]) -> Any:
@@ -159,7 +175,12 @@ class Program(base.Program):
         if self._spec.trains:
             with tf.device(self._device):
                 self._optimizer.reset()
+                self._set_scaling(scale=self._spec.training.scale.initial, good=0, taken=0)
             self._steps = 0
+
+    def _set_scaling(self, **values: Any) -> None:
+        for name, variable in self._scaling.items():
+            variable.assign(tf.cast(values[name], variable.dtype))
 
     def _make_variables(
         self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]
@@ -175,6 +196,9 @@ class Program(base.Program):
             if training:
                 self._trained = recipe.trained(self._params)
                 self._optimizer = tf_optimizers.Optimizer(recipe, self._trained)
+                if self._spec.numbers.scaled:
+                    starts = {"scale": 1.0, "good": 0, "taken": 0}
+                    self._scaling = {name: tf.Variable(value) for name, value in starts.items()}
 
     def _variable(self, value: np.ndarray, *, trainable: bool = False) -> tf.Variable:
         return tf.Variable(value, dtype=self._dtype, trainable=trainable)
@@ -203,7 +227,11 @@ class Program(base.Program):
         if recipe.schedule.is_constant:
             return ()
         with tf.device(self._device):
-            return (tf.constant(recipe.rate(self._steps + 1), self._dtype),)
+            return (tf.constant(recipe.rate(self._taken() + 1), self._dtype),)
+
+    def _taken(self) -> int:
+        """Steps that were done: with loss scaling, only the device knows."""
+        return int(self._scaling["taken"]) if self._scaling else self._steps
 
     def _tensors(self) -> dict[str, tf.Tensor]:
         return {n: tf.convert_to_tensor(v) for n, v in (self._params | self._buffers).items()}
@@ -217,10 +245,30 @@ class Program(base.Program):
     def _update(self, x: Tree, y: Tree, *rate: tf.Tensor) -> tf.Tensor:
         with tf.device(self._device):
             loss, _, gradients, buffers = self._backward(x, y)
-            self._optimizer.apply(gradients, rate[0] if rate else self._spec.training.rate(1))
+            given = rate[0] if rate else self._spec.training.rate(1)
+            if self._scaling:
+                self._apply_if_finite(gradients, given)
+            else:
+                self._optimizer.apply(gradients, given)
             for name, value in buffers.items():
                 self._buffers[name].assign(value)
         return loss
+
+    def _apply_if_finite(self, gradients: dict[str, tf.Tensor], rate: Any) -> None:
+        constants, (scale, good, taken) = self._spec.training.scale, self._scaling.values()
+        each = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients.values()]
+        finite = tf.reduce_all(tf.stack(each))
+
+        def apply() -> tf.Tensor:
+            self._optimizer.apply(gradients, rate)
+            return tf.constant(0)
+
+        tf.cond(finite, apply, lambda: tf.constant(0))
+        grows = tf.equal(good + 1, constants.interval)
+        factor = tf.where(finite, tf.where(grows, constants.growth, 1.0), constants.backoff)
+        scale.assign(scale * factor)
+        good.assign(tf.where(finite & ~grows, good + 1, 0))
+        taken.assign_add(tf.cast(finite, taken.dtype))
 
     def _backward(self, x: Tree, y: Tree) -> tuple[Any, ...]:
         with tf.device(self._device):
@@ -258,12 +306,15 @@ class Program(base.Program):
         with tf.GradientTape() as tape:
             tape.watch(params)
             loss, output, buffers = self._network.loss(tensors, x, y)
+            scaled = loss * self._scaling["scale"] if self._scaling else loss
         self._output_dtype = trees.dtypes(output, _name)
         # by a parameter that the loss does not depend on: zero, not missing
         zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(loss, params, unconnected_gradients=zero)
+        gradients = tape.gradient(scaled, params, unconnected_gradients=zero)
         # that of a table is a list of rows, in which one may be there several times
         gradients = {name: tf.convert_to_tensor(g) for name, g in gradients.items()}
+        if self._scaling:
+            gradients = {name: g / self._scaling["scale"] for name, g in gradients.items()}
         return loss, output, gradients, buffers
 
     def wait(self, value: Any) -> None:
@@ -271,7 +322,7 @@ class Program(base.Program):
             tf.test.experimental.sync_devices()
 
     def fetch(self, value: Any) -> Tree:
-        return trees.over(np.array, value)
+        return trees.over(_fetched, value)
 
     def gradients(self, batch: Any) -> Gradients:
         loss, output, gradients, _ = self._differentiate(*batch)
@@ -280,14 +331,17 @@ class Program(base.Program):
 
     def state(self) -> State:
         kept = self._params, self._buffers, self._optimizer.averages, self._optimizer.slots
-        params, buffers, averages, slots = tf.nest.map_structure(np.array, kept)
-        return State(params, buffers, averages, slots, self._steps)
+        params, buffers, averages, slots = tf.nest.map_structure(_fetched, kept)
+        scaling = {n: np.array(v) for n, v in self._scaling.items() if n != "taken"}
+        return State(params, buffers, averages, slots, self._taken(), scaling)
 
     def resume(self, state: State) -> None:
         self.load(state.params, state.buffers)
         for name, value in state.averages.items():
             self._optimizer.averages[name].assign(value)
         self._optimizer.resume(state.slots, state.steps)
+        if state.scaling:
+            self._set_scaling(**state.scaling, taken=state.steps)
         self._steps = state.steps
 
     def save(self, folder: Path) -> None:
@@ -303,6 +357,7 @@ class Program(base.Program):
             params=self._params,
             buffers=self._buffers,
             optimizer=self._optimizer.variables(),
+            scaling=self._scaling,
             steps=steps,
         )
 
@@ -331,12 +386,14 @@ class Program(base.Program):
         facts = {
             "parameter_dtypes": sorted({v.dtype.name for v in self._params.values()}),
             "output_dtype": self._output_dtype,
+            "policy": results(self._vocabulary),
+            "held_bytes": self._held(),
             "device_kind": "cuda" if "GPU" in device else "cpu",
             "device": device,
             "threads": tf.config.threading.get_intra_op_parallelism_threads(),
             "interop_threads": tf.config.threading.get_inter_op_parallelism_threads(),
             "compilations": self._function.experimental_get_tracing_count(),
-            "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+            "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
             "onednn": _onednn(),
             "soft_device_placement": tf.config.get_soft_device_placement(),
             "deterministic_ops": config.is_op_determinism_enabled(),
@@ -347,3 +404,16 @@ class Program(base.Program):
             graph = self._concrete(self._signature).function_def
             facts["compiled_share"] = float(graph.attr["_XlaMustCompile"].b)
         return facts
+
+    def _held(self) -> dict[str, int]:
+        kept = _bytes([*self._params.values(), *self._buffers.values()])
+        if not self._spec.trains:
+            return {"parameter": kept, "gradient": 0, "optimizer": 0}
+        own = self._optimizer
+        slots = [slot for named in own.slots.values() for slot in named.values()]
+        optimizer = _bytes([*slots, *own.averages.values()])
+        return {
+            "parameter": kept,
+            "gradient": _bytes(self._trained.values()),
+            "optimizer": optimizer,
+        }

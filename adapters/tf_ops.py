@@ -25,6 +25,12 @@ class TensorflowOps(TensorflowForms, Ops):
     def constant(self, value: np.ndarray) -> Array:
         return tf.constant(value, self._dtype)
 
+    def dtype_of(self, x: Array) -> str:
+        return str(x.dtype.name)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return tf.cast(x, dtype)
+
     # -- layout ----------------------------------------------------------------------------
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:

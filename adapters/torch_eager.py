@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,19 @@ import torch
 
 from adapters import base, probes, torch_optimizers, trees
 from adapters.base import Body, Gradients, Probe, Setting, Spec, State, require
+from adapters.policy import results, unchanged
+from adapters.precisions import PRECISIONS
 from adapters.torch_defaults import DEFAULTS
 from adapters.torch_function import Function
 from adapters.torch_noise import MonteCarlo
-from adapters.torch_ops import TorchOps, stored, viewed, views
+from adapters.torch_ops import DTYPES, TorchOps, dtype_name, stored, viewed, views
 from adapters.trees import Tree
 
 
 class Adapter(base.Adapter):
     framework = "torch"
     ops = TorchOps
+    precisions = tuple(PRECISIONS)
     disturbs_storage = True
     _device = "cpu"  # of the last build
 
@@ -35,7 +38,9 @@ class Adapter(base.Adapter):
         return allocator or isinstance(error, torch.OutOfMemoryError)
 
     def is_missing_kernel(self, error: BaseException) -> bool:
-        return isinstance(error, NotImplementedError) or "not implemented for '" in str(error)
+        told = str(error)
+        known = "not implemented for '" in told or "not create a primitive descriptor" in told
+        return known or isinstance(error, NotImplementedError)
 
     def program(self, spec: Spec) -> Program:
         """A program without its state; `torch_compile` overrides this."""
@@ -47,7 +52,7 @@ class Adapter(base.Adapter):
         params: Mapping[str, np.ndarray],
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
-        self._configure(spec.device, spec.threads)
+        self._configure(spec.device, spec.threads, tf32=spec.numbers.tf32)
         program = self.program(spec)
         program.load(params, buffers)
         return program
@@ -56,13 +61,13 @@ class Adapter(base.Adapter):
         self._configure(setting.device, setting.threads)
         return Function(body, setting)
 
-    def _configure(self, device: str, threads: int) -> None:
+    def _configure(self, device: str, threads: int, *, tf32: bool = False) -> None:
         if device == "cuda":
             require(torch.cuda.is_available(), "no CUDA device: torch.cuda.is_available() is False")
         torch.set_num_threads(threads)
-        # fp32 means float32: no TF32 in matrix products or convolutions
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        # fp32 means float32: TF32 in matrix products and convolutions has a precision of its own
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
         self._device = device
 
     def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
@@ -128,8 +133,12 @@ class Program(base.Program):
         self._spec = spec
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         # rounding noise is below the vocabulary here, where the optimizer is disturbed as well
-        network = replace(spec, noise=None).network(TorchOps(**self._like))
+        self._vocabulary = spec.vocabulary(
+            lambda dtype: TorchOps(DTYPES[dtype], spec.device), native=unchanged
+        )
+        network = replace(spec, noise=None).network(self._vocabulary)
         self._recipe = spec.training
+        self._scaler: torch.amp.GradScaler | None = None
         self._noise = MonteCarlo(spec.noise) if spec.noise else None
         self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
         self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
@@ -156,6 +165,15 @@ class Program(base.Program):
         self._steps = steps
         trained = list(self._trained.values())
         self._optimizer = torch_optimizers.make(self._recipe, trained, steps=steps)
+        self._scaler = self._make_scaler()
+
+    def _make_scaler(self) -> torch.amp.GradScaler | None:
+        scale = self._recipe.scale
+        if not self._spec.numbers.scaled:
+            return None
+        return torch.amp.GradScaler(
+            self._spec.device, scale.initial, scale.growth, scale.backoff, scale.interval
+        )
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         return trees.over(self._placed, trees.part(batch, "x")), trees.over(
@@ -169,17 +187,29 @@ class Program(base.Program):
     def step(self, batch: Any) -> Any:
         x, y = batch
         if not self._spec.trains:
-            with self._noise or nullcontext(), torch.inference_mode():
+            with self._noise or nullcontext(), torch.inference_mode(), self._autocast():
                 output = self._infer({**self._params, **self._buffers}, x)
             self._output_dtype = trees.dtypes(output, dtype_name)
             return output
         with self._noise or nullcontext():
             loss, _ = self._backward(x, y)
-            self._clip()
-            self._optimizer.step()
-            torch_optimizers.average(self._recipe, self._averages, self._trained)
+            if self._scaler and not self._unscaled():
+                return loss
+            with self._noise.wide() if self._noise else nullcontext():
+                self._clip()
+                self._optimizer.step()
+                torch_optimizers.average(self._recipe, self._averages, self._trained)
         self._steps += 1
         return loss
+
+    def _unscaled(self) -> bool:
+        """Takes the scale out of the gradients and adapts it; whether all of them are finite.
+        GradScaler.step calls fused optimizers in any case, whose hooks would count the step."""
+        assert self._scaler is not None
+        before = self._scaler.get_scale()
+        self._scaler.unscale_(self._optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
 
     def _backward(self, x: Tree, y: Tree) -> tuple[torch.Tensor, Tree]:
         self._optimizer.zero_grad(set_to_none=True)
@@ -193,14 +223,23 @@ class Program(base.Program):
 
     def _add_gradients(self, x: Tree, y: Tree, parts: int = 1) -> tuple[torch.Tensor, Tree]:
         """(loss, output) of a micro-batch, one of `parts`, whose gradients are added up."""
-        loss, output, buffers = self._loss({**self._params, **self._buffers}, x, y)
-        (loss if parts == 1 else loss / parts).backward()
+        with self._autocast():
+            loss, output, buffers = self._loss({**self._params, **self._buffers}, x, y)
+        scaled = loss if parts == 1 else loss / parts
+        (self._scaler.scale(scaled) if self._scaler else scaled).backward()
         self._buffers = self._buffers | {name: b.detach() for name, b in buffers.items()}
         self._output_dtype = trees.dtypes(output, dtype_name)
         for p in self._trained.values():
             if p.grad is None:  # the loss does not depend on it: its gradient is zero, not missing
                 p.grad = torch.zeros_like(p)
         return loss.detach(), output
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """PyTorch's own policy, where that is asked for."""
+        numbers = self._spec.numbers
+        if not numbers.native:
+            return nullcontext()
+        return torch.autocast(self._spec.device, DTYPES[numbers.low])
 
     def _clip(self) -> None:
         torch_optimizers.clip(self._recipe, list(self._trained.values()))
@@ -217,7 +256,8 @@ class Program(base.Program):
         with self._noise or nullcontext():
             loss, output = self._backward(*batch)
         self._buffers = buffers
-        gradients = {n: self._viewed(n, p.grad) for n, p in self._trained.items()}
+        scale = self._scaler.get_scale() if self._scaler else 1.0
+        gradients = {n: self._viewed(n, p.grad) / scale for n, p in self._trained.items()}
         return Gradients(self.fetch(loss), self.fetch(output), gradients)
 
     def state(self) -> State:
@@ -228,12 +268,23 @@ class Program(base.Program):
             self._views(self._averages),
             {letter: self._views(tensors) for letter, tensors in slots.items()},
             self._steps,
+            self._scaling(),
         )
+
+    def _scaling(self) -> dict[str, np.ndarray]:
+        if self._scaler is None:
+            return {}
+        kept = self._scaler.state_dict()
+        return {"scale": np.array(kept["scale"]), "good": np.array(kept["_growth_tracker"])}
 
     def resume(self, state: State) -> None:
         self.load(state.params, state.buffers)
         self._averages = self._stored(state.averages)
         self._make_optimizer(state.steps)
+        if state.scaling and self._scaler:
+            scale, good = float(state.scaling["scale"]), int(state.scaling["good"])
+            own = self._scaler.state_dict()
+            self._scaler.load_state_dict(own | {"scale": scale, "_growth_tracker": good})
         if state.slots:
             slots = {letter: self._stored(values) for letter, values in state.slots.items()}
             torch_optimizers.put_slots(
@@ -245,6 +296,7 @@ class Program(base.Program):
             "model": {**self._params, **self._buffers},
             "averages": self._averages,
             "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict() if self._scaler else {},
             "steps": self._steps,
         }
         torch.save(kept, folder / "checkpoint.pt")
@@ -257,6 +309,8 @@ class Program(base.Program):
         self._averages = kept["averages"]
         self._make_optimizer(kept["steps"])
         self._optimizer.load_state_dict(kept["optimizer"])
+        if self._scaler:
+            self._scaler.load_state_dict(kept["scaler"])
 
     def _views(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         return {name: self._viewed(name, tensor) for name, tensor in tensors.items()}
@@ -291,6 +345,9 @@ class Program(base.Program):
         return {
             "parameter_dtypes": sorted({dtype_name(p.dtype) for p in self._params.values()}),
             "output_dtype": self._output_dtype,
+            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+            "policy": results(self._vocabulary),
+            "held_bytes": self._held(),
             "device_kind": device.type,
             "device": str(device),
             "threads": torch.get_num_threads(),
@@ -307,10 +364,21 @@ class Program(base.Program):
             "sdpa_flash": torch.backends.cuda.flash_sdp_enabled(),
         }
 
+    def _held(self) -> dict[str, int]:
+        found = {"parameter": _bytes([*self._params.values(), *self._buffers.values()])}
+        if not self._spec.trains:
+            return {**found, "gradient": 0, "optimizer": 0}
+        slots = [x for kept in self._optimizer.state.values() for x in kept.values()]
+        tensors = [x for x in slots if isinstance(x, torch.Tensor)]
+        gradients = [p.grad for p in self._trained.values() if p.grad is not None]
+        optimizer = _bytes([*tensors, *self._averages.values()])
+        return {**found, "gradient": _bytes(gradients), "optimizer": optimizer}
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
 
 def _fetched(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().copy()
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

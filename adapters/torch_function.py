@@ -18,9 +18,11 @@ Tensors = dict[str, torch.Tensor]
 
 
 class Function(base.Function):
+    vocabulary = TorchOps
+
     def __init__(self, body: Body, setting: Setting) -> None:
         self._like: Any = {"dtype": getattr(torch, setting.dtype), "device": setting.device}
-        ops = TorchOps(**self._like)
+        ops = self.vocabulary(**self._like)
         self._arithmetic = MonteCarlo(setting.noise) if setting.noise else nullcontext()
         self._run = self.compiled(lambda inputs: dict(body(ops, inputs)))
 

@@ -9,6 +9,8 @@ significand of `bits` bits would. With u = 2^-bits and e uniform in [-1, 1], dra
     what comes out of it            by 1 + u sqrt(1 + K/3) e, as derived below
     what enters a contraction       likewise, and also by 1 + v e with v = 2^-input_bits where
                                     `input_bits` asks for less than `bits` (TF32, say)
+    what comes out of it            by 1 + w e with w = 2^-result_bits where that asks for less;
+                                    `throughout`: what comes out of any operation
     what moves or selects values    is left alone
 
 A sum of K terms, added one after the other, rounds each of its partial sums s_k: its error has
@@ -25,7 +27,8 @@ into sums and elementwise operations, which cancel, or amplify, what was disturb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -103,6 +106,8 @@ class MonteCarlo(TorchDispatchMode):
         super().__init__()
         self._unit = 2.0**-noise.bits
         self._input_unit = 2.0**-noise.input_bits if 0 < noise.input_bits < noise.bits else 0.0
+        self._result_unit = 2.0**-noise.result_bits if 0 < noise.result_bits < noise.bits else 0.0
+        self._throughout = noise.throughout
         self._seed = noise.seed
         self._draw = 0
         self._generators: dict[torch.device, torch.Generator] = {}
@@ -111,6 +116,16 @@ class MonteCarlo(TorchDispatchMode):
     def draw_anew(self) -> None:
         """From now on disturbs in another way: the next draw of the same seed."""
         self._draw += 1
+
+    @contextmanager
+    def wide(self) -> Iterator[None]:
+        """What runs inside stores in fewer bits what comes out of contractions alone: an optimizer,
+        or the parts of an operation."""
+        kept, self._throughout = self._throughout, False
+        try:
+            yield
+        finally:
+            self._throughout = kept
 
     def __enter__(self) -> MonteCarlo:
         if self._depth == 0:
@@ -133,7 +148,7 @@ class MonteCarlo(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         kwargs, name = kwargs or {}, func._schema.name.partition("::")[2].rstrip("_")
-        k = 0.0  # terms of a sum
+        k, narrow = 0.0, self._throughout  # terms of a sum; whether its result is stored in less
         if name in MOVES or _is_view(func) or not _any_disturbed((args, kwargs)):
             return func(*args, **kwargs)
         special = getattr(self, f"_run_{name.lstrip('_')}", None)
@@ -142,7 +157,7 @@ class MonteCarlo(TorchDispatchMode):
         if name in CONTRACTIONS:
             factors, terms = CONTRACTIONS[name]
             k = terms(args)
-            args = self._entering(args, factors, k, contraction=True)
+            args, narrow = self._entering(args, factors, k, contraction=True), True
         elif name in REDUCTIONS:
             k = _ratio(args[0], func(*args, **kwargs))
             args = self._entering(args, REDUCTIONS[name], k)
@@ -150,12 +165,20 @@ class MonteCarlo(TorchDispatchMode):
             k = OTHER_SUMS[name](args)
             args = self._entering(args, (0,), k)
         elif not _is_elementwise(func, name):
-            return self._apart(func, args, kwargs)
-        return self._rounded(func, args, func(*args, **kwargs), k)
+            result = self._apart(func, args, kwargs)
+            return self._narrowed(result) if narrow else result
+        result = self._rounded(func, args, func(*args, **kwargs), k)
+        return self._narrowed(result) if narrow else result
+
+    def _narrowed(self, result: Any) -> Any:
+        """A result as it is stored."""
+        if not self._result_unit:
+            return result
+        return _each(result, lambda x: self._disturbed(x, self._result_unit))
 
     def _apart(self, func: Any, args: Sequence[Any], kwargs: Any) -> Any:
         """The operation as PyTorch takes it apart; its parts are disturbed one by one."""
-        with self:
+        with self.wide(), self:
             if func in decomposition_table:
                 return decomposition_table[func](*args, **kwargs)
             result = func.decompose(*args, **kwargs)
@@ -218,7 +241,8 @@ class MonteCarlo(TorchDispatchMode):
                 continue
             entering = self._entering((gradient, x, w), at, k, contraction=i < 2)
             common = (sizes, stride, padding, dilation, transposed, *rest, mask)
-            results.append(self._rounded(func, (), func(*entering, *common)[i], k))
+            result = self._rounded(func, (), func(*entering, *common)[i], k)
+            results.append(self._narrowed(result) if i < 2 else result)
         return tuple(results)
 
     def _run_var(self, func: Any, args: Sequence[Any], kwargs: Any) -> Any:
@@ -266,7 +290,9 @@ class MonteCarlo(TorchDispatchMode):
 def _each(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """`value`, a tensor or a nest of sequences, with every float64 tensor changed."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_each(v, change) for v in value)
+        made = [_each(v, change) for v in value]
+        named = getattr(value, "_make", None)  # of operations with several results
+        return named(made) if named else type(value)(made)
     return change(value) if _is_disturbed(value) else value
 
 

@@ -24,6 +24,14 @@ Decay
     decoupled   p <- p - lr * weight_decay * p, with the p before the step (Loshchilov and Hutter
                 2019)
 
+Loss scaling, where 16-bit gradients are float16 (`adapters.precisions`), before any clipping
+    What is differentiated is scale * loss, and g <- g / scale (Micikevicius et al. 2018). Where any
+    element of any g is not finite, the step is left out: parameters, averages and the optimizer
+    stay, t as well; running statistics do not. Then scale <- scale * backoff. After `interval`
+    steps in a row that were not left out, scale <- scale * growth. This is PyTorch's GradScaler.
+    Its scale starts at 2^16; `LossScale.initial` is lower, so that no step of a conformance run is
+    left out in one framework and not in another, by a gradient near the edge.
+
 Optimizer
     sgd (Sutskever et al. 2013, in PyTorch's form: the learning rate is outside the velocity)
         m <- momentum * m + (1 - dampening) * g, but m <- g at t = 1, which is not dampened
@@ -130,6 +138,16 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class LossScale:
+    """The constants of loss scaling."""
+
+    initial: float = 2.0**10
+    growth: float = 2.0
+    backoff: float = 0.5
+    interval: int = 2000
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to train: an optimizer in KNOBS and the constants of the formulas above. `clip_norm` or
     `clip_value` None: no such clipping."""
@@ -151,6 +169,7 @@ class Recipe:
     accumulation: int = 1
     average: float = 0.0
     frozen: tuple[str, ...] = ()
+    scale: LossScale = field(default_factory=LossScale)
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, KNOBS)
@@ -242,6 +261,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "sgd_step": Recipe("sgd", 0.01, momentum=0.9, schedule=Schedule("step", every=3, factor=0.9)),
     "sgd_accumulation": Recipe("sgd", 0.01, momentum=0.9, accumulation=2),
+    "sgd_overflow": Recipe(
+        "sgd", 0.01, momentum=0.9, clip_norm=0.5, scale=LossScale(2.0**40, interval=4)
+    ),
     "sgd_average": Recipe("sgd", 0.01, momentum=0.9, average=0.9),
     "sgd_frozen": Recipe("sgd", 0.01, momentum=0.9, frozen=("fc1/",)),
     "adam": Recipe("adam", 1e-3),

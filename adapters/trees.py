@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 Tree = Any  # a tensor, or {name: tensor}
@@ -58,5 +59,10 @@ def dtypes(tree: Tree, name: Callable[[Any], str]) -> str:
 
 
 def in_dtype(value: np.ndarray, dtype: str) -> np.ndarray:
-    """Floats in `dtype`; integers and booleans as they are."""
-    return value.astype(dtype) if value.dtype.kind == "f" else value
+    """Floats in `dtype`, or rounded to bfloat16 in float32, since NumPy has no such dtype; integers
+    and booleans as they are."""
+    if value.dtype.kind != "f":
+        return value
+    if dtype == "bfloat16":
+        return value.astype(ml_dtypes.bfloat16).astype(np.float32)
+    return value.astype(dtype)

@@ -309,6 +309,8 @@ class Attempt(Trial):
             found = self._runner.referee.lanes.memory(self.case, number)
             if number == 0:
                 self._keep(found.facts)
+                for part, held in found.facts.get("held_bytes", {}).items():
+                    self._measured(f"{part}_bytes", [held])
                 self._judge(found.tensors)
                 self._phase("memory")
             for metric, value in found.values.items():

@@ -86,6 +86,7 @@ class Lanes:
         self._pool = pool
         self._examiner = examiner
         self._answers: dict[Task, Answer] = {}
+        self._facts: dict[Case, Mapping[str, Any]] = {}
         self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
         self._executor = ThreadPoolExecutor(
             physical_cores() + LANES_WAITING, thread_name_prefix="lane"
@@ -117,6 +118,10 @@ class Lanes:
     def tensors(self, case: Case) -> Tensors:
         """The tensors of `case`. Raises WorkerFailure."""
         return self._result(Task("judge", case))
+
+    def facts(self, case: Case) -> Mapping[str, Any]:
+        """What the program whose tensors were judged really did."""
+        return self._facts.get(case, {})
 
     def repetitions(self, case: Case) -> tuple[Tensors, Mapping[str, Tensors]]:
         """The tensors of `case`, and of it run again (`harness.repetition`)."""
@@ -194,7 +199,7 @@ class Lanes:
     def _answer(self, task: Task) -> Answer:
         start = clock.now()
         work: Mapping[str, Callable[[Pool, Task], Any]] = {
-            "judge": _judged,
+            "judge": lambda pool, task: _judged(pool, task, known=self._facts),
             "remember": _remembered,
             "fill": self._filled,
             "reference": self._referenced,
@@ -269,13 +274,22 @@ def _remembered(pool: Pool, task: Task) -> Memory:
     return Memory(values, tensors, facts)
 
 
-def _judged(pool: Pool, task: Task, noise: Noise | None = None) -> Tensors:
+def _judged(
+    pool: Pool,
+    task: Task,
+    noise: Noise | None = None,
+    *,
+    known: dict[Case, Mapping[str, Any]] | None = None,
+) -> Tensors:
+    """The tensors of a task's program. What it did is checked, and kept in `known`."""
     deadline = clock.now() + pool.settings.case_timeout
     left = deadline - clock.now()
     client, _ = pool.build(task.case, task.role, timeout=left, noise=noise)
     tensors = agree(pool, client, task.case, deadline=deadline)
     if noise is None:
         facts = client.request("facts", timeout=max(0.001, deadline - clock.now()))
+        if known is not None:
+            known[task.case] = facts
         proof.require(task.case, facts, threads=pool.threads(task.role))
     if task.case.size == "full":  # of which several at once do not fit into memory
         client.request("forget", timeout=pool.settings.case_timeout)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.policy import CONTRACTIONS, FULL, declared
+from adapters.precisions import PRECISIONS, Precision
 from harness.client import WorkerFailure
 from results.records import Case
 
-#: precision -> dtype of the parameters and of the output
-DTYPES = {"fp64": "float64", "fp32": "float32"}
 REQUIRED = ("parameter_dtypes", "output_dtype", "device_kind", "threads")
 
 
@@ -23,11 +23,16 @@ def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str
     if missing:
         return [f"the adapter's facts lack {', '.join(missing)}"]
     found = []
-    wanted = DTYPES[case.precision]
+    numbers = PRECISIONS[case.precision]
+    wanted = numbers.dtype
     if facts["parameter_dtypes"] != [wanted]:
         found.append(f"parameters are {_list(facts['parameter_dtypes'])}, but should be {wanted}")
-    if facts["output_dtype"] != wanted:
+    if numbers.low:
+        found += _broken(numbers, facts.get("policy") or {})
+    elif facts["output_dtype"] != wanted:
         found.append(f"the output is {facts['output_dtype']}, but should be {wanted}")
+    if facts.get("tf32") not in (None, numbers.tf32):
+        found.append(f"TF32 is {_on(facts['tf32'])}, but should be {_on(numbers.tf32)}")
     if facts["device_kind"] != case.device:
         found.append(f"it ran on {facts['device_kind']}, but should run on {case.device}")
     if facts["threads"] not in (None, threads):
@@ -40,6 +45,23 @@ def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str
     for place, nodes in (facts.get("foreign_nodes") or {}).items():
         found.append(f"{nodes} nodes ran on {place}, but should run on {case.device}")
     return found
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"
+
+
+def _broken(numbers: Precision, policy: Mapping[str, list[str]]) -> list[str]:
+    """Where the dtypes of results are not those of the policy. Of a framework's own policy nothing
+    is known but that some contraction runs in 16 bits."""
+    contractions = {name: policy[name] for name in sorted(policy) if name in CONTRACTIONS}
+    if numbers.native or not contractions:
+        some = any(dtypes == [numbers.low] for dtypes in contractions.values())
+        return [] if some else [f"no contraction was {numbers.low}, but all of them should be"]
+    wanted = {**dict.fromkeys(contractions, numbers.low),
+              **{name: numbers.dtype for name in policy if declared(name) == FULL}}  # fmt: skip
+    return [f"{name} gave {_list(policy[name])}, but should give {dtype}"
+            for name, dtype in wanted.items() if policy[name] != [dtype]]  # fmt: skip
 
 
 def require(case: Case, facts: Mapping[str, Any], *, threads: int) -> None:

@@ -14,6 +14,7 @@ from adapters import model as models
 from adapters.base import Noise
 from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
+from adapters.precisions import PRECISIONS
 from adapters.registry import ORACLE
 from harness import convergence, localiser
 from harness.client import WorkerFailure
@@ -31,7 +32,7 @@ from results.records import Case
 
 #: Suites whose cases run a program that is judged -> the task that does it. Those of other suites
 #: are judged in the process in which they are measured.
-JUDGED = {"conformance": "judge", "traps": "judge", "determinism": "repeat"}
+JUDGED = {"conformance": "judge", "precision": "judge", "traps": "judge", "determinism": "repeat"}
 ALONE = ("travel", "convergence")  # suites that need no reference
 DRAWN = ("properties",)  # suites of which nothing is known before they run
 NUMPY = "numpy"  # the oracle's member that needs no framework
@@ -103,13 +104,15 @@ class Referee:
         return {name: determinism.row(name, again, first, floors) for name, again in found.items()}
 
     def curves(self, case: Case, seeds: int) -> dict[str, list[convergence.Curve]]:
-        """How `case` converges in every other adapter that is asked for and can."""
+        """How `case` converges in every other adapter that is asked for and can; in a lower
+        precision, how it does in fp32, in its own adapter as well."""
         found = {}
         for adapter in self.asked or self._pool.settings.registry.modules:
-            if adapter != case.adapter:
-                other = dataclasses.replace(case, adapter=adapter)
+            other = dataclasses.replace(case, adapter=adapter, precision="fp32")
+            if other != case:
+                name = adapter if case.precision == "fp32" else f"{adapter} fp32"
                 with contextlib.suppress(WorkerFailure):  # which is that adapter's own outcome
-                    found[adapter] = self.lanes.curves(other, seeds)
+                    found[name] = self.lanes.curves(other, seeds)
         return found
 
     def explained(self, case: Case, rows: list[Judgement]) -> tuple[list[Judgement], list[str]]:
@@ -125,6 +128,8 @@ class Referee:
         """Which operation of a divergent model is the first wrong one, or why that is not known."""
         if case.size == "full":
             return "not known: the results of all operations do not fit into memory at size full"
+        if PRECISIONS[case.precision].low:
+            return "not known: operations are not judged one by one in mixed precision"
         members = [name for name in self.members() if name != case.adapter]
         usual = self.judged_as(case)
         for adapter in members:
@@ -162,6 +167,10 @@ class Referee:
             found = oracle.consensus()
             if found.reference is None:
                 return [], found.problem
+            if case.precision != "fp32":  # so much noise need not be proportional to its size
+                floors, bits = oracle.floors_of(case.precision), judge.BITS[case.precision]
+                measured = dataclasses.replace(found.reference, floors=floors, bits=bits)
+                return judge.precision(tensors, measured, case.precision), ""
             rows = judge.precision(tensors, found.reference, case.precision)
             return self._coarser(oracle, found.reference, tensors, rows), ""
         rows = judge.against_numpy(

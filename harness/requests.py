@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from adapters import faults, ops, trees
 from adapters import model as models
-from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported
+from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported, require
 from adapters.exercise import Call
 from adapters.numpy_reference import NumpyOps
 from harness import clock, exercising, memory, process, timing
@@ -140,6 +140,8 @@ class Requests:
         self._program = self._batch = None  # frees the one before first
         noise = spec.pop("noise")
         self._spec = Spec(**spec, noise=Noise(**noise) if noise else None)
+        own = self.adapter.precisions
+        require(self._spec.precision in own, f"this adapter runs {', '.join(own)}")
         self._read(inputs)
         state = self._state()
         start = clock.now()
@@ -214,9 +216,7 @@ class Requests:
             # what is judged is the change: beside the parameter it would drown
             for quantity, values in (("update", state.params), ("average", state.averages)):
                 tensors |= {
-                    f"{quantity}@{number}:{name}": shown(
-                        name, value - self._params[name].astype(value.dtype)
-                    )
+                    f"{quantity}@{number}:{name}": shown(name, value - self._start(name))
                     for name, value in values.items()
                     if self._spec.training.trains(name) or self._moved(name, value)
                 }
@@ -225,9 +225,32 @@ class Requests:
 
     def _moved(self, name: str, value: np.ndarray) -> bool:
         """False. Raises RuntimeError where a frozen parameter is no longer what it was."""
-        if not np.array_equal(value, self._params[name].astype(value.dtype)):
+        if not np.array_equal(value, self._start(name)):
             raise RuntimeError(f"{name} is frozen by the recipe, but training changed it")
         return False
+
+    def _start(self, name: str) -> np.ndarray:
+        """A parameter as it was before the first step."""
+        return trees.in_dtype(self._params[name], self._spec.dtype)
+
+    def scaling(self, *, steps: int) -> dict[str, Any]:
+        """Loss scaling, step by step from the initial state on: `scale` and `good` after each step,
+        and whether it moved parameters; `finite`: whether the last ones are."""
+        self._program.load(*self._state())
+        before = self._program.state()
+        told: dict[str, list[Any]] = {"scale": [], "good": [], "moved": []}
+        for _ in range(steps):
+            self._program.wait(self._program.step(self._batch))
+            after = self._program.state()
+            if not after.scaling:
+                raise Unsupported("this adapter does not scale its loss")
+            changed = (not np.array_equal(v, before.params[n]) for n, v in after.params.items())
+            told["moved"].append(any(changed))
+            told["scale"].append(float(after.scaling["scale"]))
+            told["good"].append(int(after.scaling["good"]))
+            before = after
+        finite = all(bool(np.isfinite(v).all()) for v in before.params.values())
+        return {**told, "finite": finite, "steps": before.steps}
 
     def loaded(self, *, out: str) -> dict[str, Any]:
         """Writes the state to `out` as the program has it once it was given one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from adapters import model as models
 from adapters.registry import CONTROLS
+from adapters.training import RECIPES
 from harness import clock, controls, convergence, proof
 from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
@@ -18,7 +20,7 @@ from harness.pool import Role
 from harness.protocol import load_tensors, save_tensors
 from harness.verdicts import divergence, record
 from numerics import convergence as later
-from numerics import determinism, exact, judge
+from numerics import determinism, exact, judge, scaling
 from numerics.errors import normwise
 from numerics.exercises import Exercise
 from numerics.judge import Judgement
@@ -90,6 +92,8 @@ class Trial:
         lanes = self._runner.referee.lanes
         try:
             self._judge(lanes.tensors(self.case))
+            if policy := lanes.facts(self.case).get("policy"):
+                self.tell({"policy": policy})
         finally:
             self.seconds_before = lanes.seconds(self.case)
 
@@ -187,6 +191,21 @@ class Trial:
                 f"converges later than the other adapters (p = {compared.p:.1e}): "
                 f"{_listed(own)} steps, but {other}",
             )
+
+    def scale_losses(self, steps: int) -> None:
+        """Judges loss scaling, step by step."""
+        self._phase("agree")
+        with self._runner.referee.lanes.worker(self.case.adapter) as client:
+            role = Role(self.case.adapter, "judge")
+            self._pool.build(self.case, role, timeout=self._left())
+            trace = scaling.Trace(**client.request("scaling", timeout=self._left(), steps=steps))
+        self.tell({"loss_scaling": dataclasses.asdict(trace)})
+        problems = scaling.problems(trace, RECIPES[self.case.recipe].scale)
+        if problems:
+            more = f"; and {len(problems) - 1} more" * (len(problems) > 1)
+            raise WorkerFailure("divergent", problems[0] + more)
+        left_out = len(trace.moved) - sum(trace.moved)
+        self.note = f"{left_out} of {steps} steps left out, scale ends at {trace.scale[-1]:g}"
 
     def load(self) -> None:
         """Judges that a program in a judging worker has the state that it was given, every bit of

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,16 +29,25 @@ from numerics.sketch import sketched
 
 BITS = 24
 RUNS = 8
-#: Precision -> bits of the significand of results, and of what enters a contraction.
-SIGNIFICANDS = {"fp32": (24, 24), "tf32": (24, 11), "bf16": (8, 8), "fp16": (11, 11)}
+#: Precision -> the noise that rounding in it makes. In a framework's own mixed precision, whatever
+#: it is, every operation may give its result in 16 bits.
+NOISES = {
+    "fp32": Noise(24, 0),
+    "tf32": Noise(24, 0, input_bits=11),
+    "bf16": Noise(8, 0),
+    "fp16": Noise(11, 0),
+    "amp_bf16": Noise(24, 0, input_bits=8, result_bits=8),
+    "amp_fp16": Noise(24, 0, input_bits=11, result_bits=11),
+    "amp_bf16_native": Noise(24, 0, input_bits=8, result_bits=8, throughout=True),
+    "amp_fp16_native": Noise(24, 0, input_bits=11, result_bits=11, throughout=True),
+}
 
 Tensors = Mapping[str, np.ndarray]
 
 
 def noises(precision: str) -> list[Noise]:
     """The disturbances whose errors make the floor of a precision."""
-    bits, input_bits = SIGNIFICANDS[precision]
-    return [Noise(bits, seed, input_bits) for seed in range(RUNS)]
+    return [replace(NOISES[precision], seed=seed) for seed in range(RUNS)]
 
 
 def measure(clean: Tensors, noisy: Iterable[Tensors], params: Tensors | None) -> dict[str, float]:

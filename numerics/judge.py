@@ -35,7 +35,11 @@ NULL = 0.1
 COARSER = ("tf32", "bf16")
 
 #: precision -> significand bits; the unit roundoff is 2^-bits.
-BITS = {"fp64": 53, "fp32": 24, "bf16": 8, "fp16": 11}
+BITS = {
+    "fp64": 53, "fp32": 24, "tf32": 24, "bf16": 8, "fp16": 11,
+    # of what a policy does not run lower
+    "amp_bf16": 24, "amp_fp16": 24, "amp_bf16_native": 24, "amp_fp16_native": 24,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,18 @@ class Reference:
 
     tensors     the consensus in float64
     name        where it comes from, for people
-    floors      tensor -> relative noise floor at 24 bits; the floor of b bits is 2^(24 - b) of it
+    floors      tensor -> relative noise floor at `bits` bits; that of b bits is 2^(bits - b) of it
     """
 
     tensors: Tensors
     name: str
     floors: Mapping[str, float]
+    bits: int = 24
 
     def floor(self, tensor: str, precision: str) -> float:
         """Never below one unit roundoff."""
         unit = 2.0 ** -BITS[precision]
-        return max(self.floors.get(tensor, 0.0) * 2.0 ** (24 - BITS[precision]), unit)
+        return max(self.floors.get(tensor, 0.0) * 2.0 ** (self.bits - BITS[precision]), unit)
 
     def is_null(self, tensor: str, precision: str) -> bool:
         """Whether the reference is nothing but rounding noise (an attention's key bias)."""

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reports.badges import Badge
-from reports.data import BASELINE, CaseView, RunData
+from reports.data import BASELINE, CaseView, RunData, width
 from reports.exhibits import Cell, Column
 from results import display, frame
 from results.describe import NO_OUTCOME
 from results.records import Agreement
 
-#: Widest first.
-PRECISIONS = ("fp64", "fp32", "tf32", "bf16", "fp16", "amp_bf16", "amp_fp16")
 #: state -> how it is shown, worst first. The words are those of `results.scorecard`.
 STATES = {
     "wrong": Badge("wrong", "✗", "bad"),
@@ -54,7 +52,7 @@ class Attempt:
 def attempts(data: RunData, about: Callable[[CaseView], bool]) -> list[Attempt]:
     """Those of the cases that `about` picks, the widest precision first."""
     judged = frame.agreements_by_case(data.run)
-    picked = sorted((view for view in data.cases if about(view)), key=_width)
+    picked = sorted((view for view in data.cases if about(view)), key=_widest_first)
     found = [(view, tuple(judged.get(view.case, ()))) for view in picked]
     return [Attempt(view, rows, _state(view, rows)) for view, rows in found]
 
@@ -79,10 +77,8 @@ def of(adapter: str, found: Iterable[Attempt]) -> list[Attempt]:
     return [attempt for attempt in found if attempt.view.case.adapter == adapter]
 
 
-def _width(view: CaseView) -> tuple[int, str]:
-    precision = view.case.precision
-    known = precision in PRECISIONS
-    return PRECISIONS.index(precision) if known else len(PRECISIONS), precision
+def _widest_first(view: CaseView) -> tuple[int, str]:
+    return width(view.case.precision)
 
 
 def _state(view: CaseView, rows: Iterable[Agreement]) -> str:

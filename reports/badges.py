@@ -10,6 +10,7 @@ from results import display
 _VERDICTS = {
     "identical": ("≡", "good"),
     "reached": ("✓", "good"),
+    "as specified": ("✓", "good"),
     "bitwise": ("=", "good"),
     "rounding-equal": ("≈", "good"),
     "precision-equal": ("~", "fair"),
@@ -40,6 +41,7 @@ MEANINGS = {
     "precision-equal": "the error is at most 20 times the noise floor: less accurate, but still "
     "this precision",
     "reached": "training came to the model's goal with every seed, and no later than elsewhere",
+    "as specified": "in every step loss scaling did what its rule says",
     "deviation": "it diverges for a reason that is known and told; it is counted apart",
     "divergent": "the error is larger than that: something else was computed",
     "mistrusted": "the reference could not have shown a fault, so nothing is concluded",

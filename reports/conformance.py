@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.control_flow import control_flow
-from reports.data import BASELINE, CaseView, RunData
+from reports.data import BASELINE, CaseView, RunData, width
 from reports.determinism import determinism
 from reports.exercises import autodiff, operations
 from reports.exhibits import Cell, Column, Table, Topic
@@ -18,9 +18,6 @@ from reports.traps import traps
 from reports.travel import travel
 from results import display
 from results.records import Case
-
-#: Widest first: a block in float64 proves that the computations are the same, so it leads.
-_PRECISIONS = ("fp64", "fp32", "tf32", "amp_bf16", "amp_fp16")
 
 #: Suites that have a topic of their own, in the order of the page.
 TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
@@ -109,9 +106,8 @@ def _matrix(suite: str, views: Sequence[CaseView]) -> Matrix:
 
 
 def _block_order(case: Case) -> tuple[Any, ...]:
-    known = case.precision in _PRECISIONS
-    rank = _PRECISIONS.index(case.precision) if known else len(_PRECISIONS)
-    return rank, case.precision, case.mode, case.device, case.size
+    """A block in float64 proves that the computations are the same, so it leads."""
+    return width(case.precision), case.mode, case.device, case.size
 
 
 def _block(views: Sequence[CaseView], adapters: Sequence[str]) -> Block:

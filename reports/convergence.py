@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from reports import lines
-from reports.data import CaseView, RunData
+from reports.data import CaseView, RunData, width
 from reports.entries import Figure, all_groups
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
 from reports.figures import chart_json, label_text, legend_height
@@ -86,7 +86,7 @@ class Learner:
 
 
 def convergence(data: RunData) -> list[Panel]:
-    """One panel per model and way to train it."""
+    """One panel per model, precision and way to train it."""
     found: dict[Case, list[Learner]] = {}
     for learner in _learners(data):
         alike = replace(learner.view.case, suite=SUITES[0], adapter=SUITES[0])
@@ -95,7 +95,7 @@ def convergence(data: RunData) -> list[Panel]:
 
 
 def _learners(data: RunData) -> list[Learner]:
-    """By model, adapters in the page's order."""
+    """By model and precision, adapters in the page's order."""
     entries = [entry for group in all_groups(data) for entry in group.entries]
     shown, timed = (
         {replace(e.view.case, suite=SUITES[0]): e for e in entries if e.view.case.suite == suite}
@@ -114,7 +114,11 @@ def _learners(data: RunData) -> list[Learner]:
         steps = tuple(told.steps()) if told else ()
         found.append(Learner(entry.view, learning(entry.view), time, tuple(each), steps))
     rank = {adapter: number for number, adapter in enumerate(data.adapters)}
-    return sorted(found, key=lambda learner: (learner.view.case.model, rank[learner.adapter]))
+    return sorted(found, key=lambda x: (*_subject(x.view.case), rank[x.adapter]))
+
+
+def _subject(case: Case) -> tuple[Any, ...]:
+    return case.model, width(case.precision)
 
 
 # -- what was recorded -----------------------------------------------------------------------------
@@ -159,8 +163,8 @@ def _number(value: Any) -> float | None:
 
 def _panel(data: RunData, learners: Sequence[Learner]) -> Panel:
     case = learners[0].view.case
-    title = f"{display.shorten(case.model, 60)}, {case.mode}"
-    where = (case.size, case.precision, case.device, f"batch {case.batch}", case.recipe)
+    title = f"{display.shorten(case.model, 60)}, {case.mode}, {display.shorten(case.precision, 30)}"
+    where = (case.size, case.device, f"batch {case.batch}", case.recipe)
     place = (case.size, case.precision, case.device, f"b{case.batch}", case.recipe)
     names = ("convergence", case.mode, case.model, *place)
     told = [learner for learner in learners if learner.learning is not None]
@@ -201,8 +205,8 @@ def _row(learner: Learner, *, timed: bool) -> Row:
     if told is None:
         return Row(learner.adapter, view.anchor, badge=view.badge)
     steps = told.steps()
-    median = Cell(_count(statistics.median(steps)))
-    each = Cell(", ".join(map(_count, steps)), _ends(told))
+    median = Cell(count(statistics.median(steps)))
+    each = Cell(", ".join(map(count, steps)), _ends(told))
     cells = [Cell(badge=view.badge), median, each, _chance(told)]
     if timed:
         cells += _times(learner)
@@ -244,12 +248,12 @@ def _time(
 ) -> Cell:
     """A time, each of those that it is made of, and their steps where those are others."""
     hint = ", ".join(display.quantity(seconds, "s") for seconds in each)
-    ends = [_count(steps) for steps in dict.fromkeys((min(after), max(after)))] if after else []
+    ends = [count(steps) for steps in dict.fromkeys((min(after), max(after)))] if after else []
     small = (f"after {' to '.join(ends)}",) if ends else ()
     return Cell(display.quantity(value, "s"), hint, flags, small=small)
 
 
-def _count(steps: float) -> str:
+def count(steps: float) -> str:
     """`230`, or `never`"""
     return display.quantity(steps, "steps").removesuffix(" steps")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports import mixed
 from reports.anchors import Anchors
 from reports.badges import Badge, badge
 from results import display, frame
@@ -17,8 +18,19 @@ from results.store import Run
 
 #: The adapter that others are compared with, where it took part.
 BASELINE = "torch_eager"
+#: Precisions in the order of the page: the widest first, then mixed ones.
+PRECISIONS = (
+    *("fp64", "fp32", "tf32", "bf16", "fp16"),
+    *("amp_bf16", "amp_fp16", "amp_bf16_native", "amp_fp16_native"),
+)
 #: Suites whose outcome is the verdict -> what `ok` says there. Nothing in them is timed alone.
-_BY_OUTCOME = {"convergence": "reached"}
+_BY_OUTCOME = {"convergence": "reached", "loss_scaling": "as specified"}
+
+
+def width(precision: str) -> tuple[int, str]:
+    """Sorts precisions as PRECISIONS does; any other comes after them, by its name."""
+    known = precision in PRECISIONS
+    return PRECISIONS.index(precision) if known else len(PRECISIONS), precision
 
 
 @dataclass(frozen=True)
@@ -50,9 +62,25 @@ class CaseView:
 
     @property
     def configuration(self) -> tuple[Mapping[str, Any], ...]:
-        """The facts without curves, which a section of their own shows."""
-        plain = ({n: v for n, v in each.items() if n != "convergence"} for each in self.facts)
+        """The facts without curves, which a section of their own shows, and without what
+        `policies` and `scaled_losses` say."""
+        plain = (
+            {n: v for n, v in each.items() if n != "convergence" and not mixed.told(n, v)}
+            for each in self.facts
+        )
         return tuple(facts for facts in plain if facts)
+
+    @property
+    def policies(self) -> tuple[mixed.Policy, ...]:
+        """What ran in which dtype; one in mixed precision, none in others."""
+        found = (mixed.policy(each.get("policy")) for each in self.facts)
+        return tuple(dict.fromkeys(policy for policy in found if policy))
+
+    @property
+    def scaled_losses(self) -> tuple[str, ...]:
+        """What loss scaling did."""
+        found = (mixed.loss_scaling(each.get("loss_scaling")) for each in self.facts)
+        return tuple(line for line in found if line)
 
     @property
     def closeness(self) -> str:
@@ -144,8 +172,9 @@ def _traces(facts: Iterable[Mapping[str, Any]], links: Mapping[str, str]) -> lis
 
 def _reading_order(row: dict[Any, Any]) -> tuple[Any, ...]:
     """Neighbours differ in their adapter, whatever order the cases ran in."""
-    place = [row[name] for name in ("size", "device", "precision", "batch", "length", "threads")]
-    return row["suite"], row["model"], row["mode"], *place, row["recipe"], row["adapter"]
+    place = [row["size"], row["device"], width(row["precision"])]
+    point = [row[name] for name in ("batch", "length", "threads", "recipe")]
+    return row["suite"], row["model"], row["mode"], *place, *point, row["adapter"]
 
 
 def _view(row: dict[Any, Any], anchors: Anchors, *, facts: Any, judged: Any) -> CaseView:

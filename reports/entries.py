@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.data import BASELINE, CaseView, RunData
+from reports.data import BASELINE, CaseView, RunData, width
 from reports.exhibits import Cell, Row
 from results import display
 from results.frame import CASE
@@ -85,15 +85,12 @@ class Group:
 
     @property
     def title(self) -> str:
-        return f"{display.shorten(self.case.model, 60)}, {self.case.mode}"
+        c = self.case
+        return f"{display.shorten(c.model, 60)}, {c.mode}, {display.shorten(c.precision, 30)}"
 
     @property
     def detail(self) -> str:
-        c = self.case
-        point = (f"length {c.length}" * bool(c.length), f"threads {c.threads}" * bool(c.threads))
-        place = (c.size, c.precision, c.device, f"batch {c.batch}")
-        parts = (*place, *point, c.recipe, f"{c.suite} suite")
-        return ", ".join(display.shorten(part, 60) for part in parts if part)
+        return f"{where(self.case)}, {display.shorten(self.case.suite, 60)} suite"
 
     def having(self, metrics: Sequence[str]) -> list[Entry]:
         return [entry for entry in self.entries if entry.has(metrics)]
@@ -105,8 +102,16 @@ class Group:
         return next(iter(named or having), None)
 
 
+def where(case: Case) -> str:
+    """`small, cpu, batch 8, adamw`"""
+    length, threads = f"length {case.length}", f"threads {case.threads}"
+    point = (length * bool(case.length), threads * bool(case.threads))
+    parts = (case.size, case.device, f"batch {case.batch}", *point, case.recipe)
+    return ", ".join(display.shorten(part, 60) for part in parts if part)
+
+
 def groups(data: RunData) -> list[Group]:
-    """The groups in which something was published, by model and mode."""
+    """The groups in which something was published, by model, mode, size and precision."""
     return [group for group in all_groups(data) if any(entry.figures for entry in group.entries)]
 
 
@@ -150,7 +155,7 @@ def relative(entry: Entry, base: Entry | None, metric: str) -> Cell:
 
 
 def _order(case: Case) -> tuple[Any, ...]:
-    place = (case.size, case.precision, case.device, case.batch, case.length, case.threads)
+    place = (case.size, width(case.precision), case.device, case.batch, case.length, case.threads)
     return case.model, case.mode, *place, case.recipe, case.suite
 
 

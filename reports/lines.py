@@ -17,7 +17,8 @@ from reports.exhibits import Chart
 from reports.figures import SERIES, chart_json, error_bars, label_text, legend_height
 from results import display
 
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "triangle-down")
+#: Shapes of markers, of the first, second, ... thing that they tell apart.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "triangle-down")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _PLOT = 280
 #: Where the strip begins and how far crosses are apart in it, over the largest value.
@@ -55,7 +56,7 @@ class Line:
 
     @property
     def symbol(self) -> str:
-        return _SYMBOLS[self.style % len(_SYMBOLS)]
+        return SYMBOLS[self.style % len(SYMBOLS)]
 
 
 def lines(

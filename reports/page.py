@@ -1,8 +1,9 @@
 """One self-contained page from stored runs: index.html opens from disk, offline.
 
 A run is prepared (`data`), its sections are made (`conformance`, `convergence`, `performance`,
-`cold_start`, `scaling`, `machine`), and templates turn them into HTML. A site of several pages can
-call the same sections page by page. Traces are the only other files; they lie beside the page.
+`precision`, `cold_start`, `scaling`, `machine`), and templates turn them into HTML. A site of
+several pages can call the same sections page by page. Traces are the only other files; they lie
+beside the page.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from reports.cold_start import cold_start
 from reports.convergence import convergence
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
+from reports.precision import precision
 from reports.scaling import scaling
 from reports.scorecards import scorecards
 from results import atomic, describe, display, store
@@ -152,6 +154,7 @@ _FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
     "speed": performance.throughput,
     "latency": performance.latency,
     "memory": performance.memory,
+    "precision": precision,
     "start": cold_start,
     "scaling": scaling,
 }

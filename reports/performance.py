@@ -31,13 +31,19 @@ _PEAK = (
     Column("Bound by", False, "the limit that binds: arithmetic or memory"),
 )
 _LATENCY = (("latency_p50", "p50"), ("latency_p95", "p95"), ("latency_p99", "p99"))
-_MEMORY = (
+_PEAKS = (
     ("host_peak_bytes", "steady steps"),
     ("step_peak_bytes", "of one step"),
     ("compile_peak_bytes", "build and first call"),
     ("device_peak_bytes", "on the device"),
     ("device_reserved_bytes", "reserved on the device"),
     ("device_process_bytes", "on the device by the driver"),
+)
+#: What the memory of training is made of.
+PARTS = (
+    ("parameter_bytes", "weights"),
+    ("gradient_bytes", "gradients"),
+    ("optimizer_bytes", "optimizer"),
     ("activation_bytes", "activations"),
 )
 
@@ -65,7 +71,7 @@ def memory(data: RunData) -> list[Panel]:
     return [
         panel(data, group, "memory", [_memory(data, group)])
         for group in steady(data)
-        if group.having(names(_MEMORY))
+        if group.having(names([*_PEAKS, *PARTS]))
     ]
 
 
@@ -196,7 +202,8 @@ def _latency(data: RunData, group: Group) -> Exhibit:
 
 
 def _memory(data: RunData, group: Group) -> Exhibit:
-    shown = present(group, _MEMORY)
+    peaks = present(group, _PEAKS)
+    shown = [*peaks, *present(group, PARTS)]
     first, first_name = shown[0]
     base = group.baseline(first)
     columns = [Column("Adapter"), *(Column(name.capitalize(), True) for _, name in shown)]
@@ -210,5 +217,8 @@ def _memory(data: RunData, group: Group) -> Exhibit:
         for entry in group.entries
     ]
     title = f"Peak memory, {group.title}"
-    drawn = chart(data, group, shown, unit="B", axis="peak memory", title=title)
-    return Exhibit(table(title, columns, rows), drawn)
+    shown_in = Exhibit(table(title, columns, rows))
+    if not peaks:
+        return shown_in
+    drawn = chart(data, group, peaks, unit="B", axis="peak memory", title=title)
+    return replace(shown_in, chart=drawn)

@@ -50,7 +50,7 @@ def _panel(data: RunData, groups: Sequence[Group]) -> Panel:
     title = f"{first.title}, over {axis}"
     batch = "" if name == "batch" else f"batch {first.case.batch}"
     case = first.case
-    where = (case.size, case.precision, case.device, batch, case.recipe)
+    where = (case.size, case.device, batch, case.recipe)
     return Panel(
         title=title,
         detail=", ".join(display.shorten(part, 60) for part in where if part),

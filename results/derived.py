@@ -113,7 +113,8 @@ def _peak_fraction(known: _Published, case: Case, limits: Sequence[Limit]) -> Fi
     (S. Williams, A. Waterman, D. Patterson, Communications of the ACM 52, 2009). The interval
     is that of the step time; the note says which limit binds."""
     used = known.get(case, "flops_per_step", "bytes_per_step", "step_time")
-    peak = _largest(limits, f"matmul_{case.precision.removeprefix('amp_')}", case.device)
+    low = case.precision.removeprefix("amp_").removesuffix("_native")
+    peak = _largest(limits, f"matmul_{low}", case.device)
     bandwidth = _largest(limits, "bandwidth", case.device)
     if not used or peak is None or bandwidth is None:
         return None

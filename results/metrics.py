@@ -28,6 +28,9 @@ METRICS: dict[str, tuple[str, str]] = {
         "peak memory over steady steps, above what the process holds between them",
     ),
     "compile_peak_bytes": ("B", "peak memory of build and first call, above the same"),
+    "parameter_bytes": ("B", "parameters and buffers, as the framework holds them"),
+    "gradient_bytes": ("B", "gradients of one step, which may not all be there at once"),
+    "optimizer_bytes": ("B", "what the optimizer keeps between steps, averages included"),
     "device_peak_bytes": (
         "B",
         "peak device memory over steady steps, by the framework's allocator; with the first call "

@@ -31,7 +31,11 @@ SECTIONS: Mapping[str, tuple[Callable[[Case], bool], Callable[[Case], str]]] = {
         lambda c: (c.suite, c.mode) == ("conformance", "train"),
         lambda c: f"{c.model} {c.recipe}".strip(),
     ),
-    "convergence": (lambda c: c.suite == "convergence", lambda c: c.model),
+    "lower precision": (
+        lambda c: c.suite in ("precision", "loss_scaling"),
+        lambda c: f"{c.mode} {c.model} {c.precision} {c.recipe}".strip(),
+    ),
+    "convergence": (lambda c: c.suite == "convergence", lambda c: f"{c.model} {c.precision}"),
     "travel": (lambda c: c.suite == "travel", lambda c: f"{c.mode} {c.model} {c.recipe}".strip()),
     "autodiff": (lambda c: c.suite == "autodiff", lambda c: c.model),
     "control flow": (lambda c: c.suite == "control", lambda c: c.model),

@@ -12,7 +12,8 @@ def plans(suite: str) -> list[Plan]:
         Plan(
             suite,
             modes=("train",),
-            precisions=("fp32",),
+            precisions=("fp32", "amp_bf16"),
+            thorough=("amp_bf16",),
             size="tiny",
             recipes=(goal.recipe,),
             models=(name,),

@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from adapters import model as models
+from adapters import precisions
 from adapters.registry import ALL, ESSENTIAL, FIRST, QUICK, Registry, choose
 from numerics.exercises import Exercise, essentials
 from results.records import DEVICES, Case
 
-PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
+PRECISIONS = tuple(precisions.PRECISIONS)
 PROGRAMS = 10  # that are drawn for a property
 SWEEPS = ("batch", "threads", "length")
 #: What preset quick measures of all models that it checks, unless models are asked for by name: a
 #: perceptron, a convolutional network, a recurrent one, an encoder and a decoder.
 MEASURED = ("mlp", "convnet", "lstm", "vit", "gpt")
+#: Precisions below fp32, but for the usual amp_bf16: measured by presets standard and full.
+LOWER = tuple(name for name in PRECISIONS if name not in ("fp64", "fp32", "amp_bf16"))
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Plan:
 
     Of adapters that take long to start a program (`adapters.registry.QUICK`) preset quick asks
     less: precisions in `second` not of those that do nothing in fp64 there, nothing of adapters in
-    `later`, and of models that it does not measure fp64 alone in suite "conformance"."""
+    `later`, and of models that it does not measure fp64 alone in suite "conformance". Precisions in
+    `thorough` it asks of nobody, unless precisions are asked for by name."""
 
     suite: str
     modes: tuple[str, ...]
@@ -40,6 +44,20 @@ class Plan:
     sweep: str = ""
     second: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    thorough: tuple[str, ...] = ()
+
+
+def in_precisions(suite: str, *modes: str) -> list[Plan]:
+    """What is measured of models of size small: in fp32 and, but for training in amp_bf16 from
+    preset standard on, in the others."""
+    mixed = Plan(suite, ("train",), ("amp_bf16",), "small", later=("torch_compile", "tf_xla"))
+    others = tuple(mode for mode in modes if mode != "train")
+    return [
+        Plan(suite, modes, ("fp32",), "small"),
+        *([mixed] if "train" in modes else []),
+        Plan(suite, others, ("amp_bf16",), "small", thorough=("amp_bf16",)),
+        Plan(suite, modes, LOWER, "small", thorough=LOWER),
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,11 +134,20 @@ class Selection:
             for precision in plan.precisions
             if not self.precisions or precision in self.precisions
             for adapter in self._adapters(plan)
-            if self._asks(plan, adapter, model, precision)
+            if self._sensible(mode, precision) and self._asks(plan, adapter, model, precision)
         ]
+
+    def _sensible(self, mode: str, precision: str) -> bool:
+        """Whether somebody may support it; what is asked for by name is always asked."""
+        if precision in self.precisions:
+            return True
+        numbers = precisions.PRECISIONS[precision]
+        return (numbers.trains or mode != "train") and (self.device == "cuda" or not numbers.tf32)
 
     def _asks(self, plan: Plan, adapter: str, model: str, precision: str) -> bool:
         """Whether the preset asks an adapter to run a model."""
+        if self.preset == "quick" and precision in plan.thorough and not self.precisions:
+            return False
         if self.preset != "quick" or adapter not in QUICK or self.models:
             return True
         in_fp64 = self._level(adapter, "fp64") is not None

@@ -165,7 +165,7 @@ def test_bytes_follow_the_precision_and_flops_do_not():
     assert len({c.flops for c in counts.values()}) == 1
     assert counts["fp64"].bytes == 2 * counts["fp32"].bytes == 4 * counts["bf16"].bytes
     assert counts["fp16"].bytes == counts["bf16"].bytes
-    with pytest.raises(Unsupported, match="precision 'fp23'; there are fp64, fp32, bf16, fp16"):
+    with pytest.raises(Unsupported, match="precision 'fp23'; there are fp64, fp32, "):
         count(models.get("vit"), "tiny", precision="fp23")
 
 

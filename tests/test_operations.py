@@ -17,7 +17,9 @@ from suites.conformance.operations import BITS, exercises, holds
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # infinities are meant
 REFERENCE = NumpyOps()
-EXAMINED = set(ops.NAMES) - {"shape", "dropout"}  # chance is judged by statistics
+EXAMINED = set(ops.NAMES) - {"shape", "dtype_of", "dropout"}  # chance is judged by statistics
+ACCUMULATED = "accumulated in float32"  # exact where sums are, whatever the precision of results
+INFINITE = "cast/above the largest, float16"
 #: What has no exercise of that name, because the operation has no such thing.
 WITHOUT = {
     "integers": EXAMINED - ops.LINEAR - ops.EXACT - {"mean", "avg_pool2d", "mse"},
@@ -81,13 +83,16 @@ def test_references_are_finite_unless_the_inputs_are_not():
         assert set(exercise.by) == {n[9:] for n in results if n.startswith("gradient:")}
         for name, value in results.items():
             usable = value.dtype.kind != "f" or np.isfinite(value).all()
-            assert usable or spoilt(exercise), f"{exercise.key}: {name}"
+            assert usable or spoilt(exercise) or exercise.key == INFINITE, f"{exercise.key}: {name}"
 
 
 def test_exact_exercises_are_exact_in_every_precision_that_they_claim():
     for exercise in exercises():
         if exercise.exact and exercise.subject != "floor_divide":
             fewest = min(BITS[precision] for precision in exercise.precisions)
+            if exercise.name == ACCUMULATED:
+                assert not holds(exercise, fewest)
+                fewest = BITS["fp32"]
             assert holds(exercise, fewest), f"{exercise.key} in {fewest} bits"
 
 
@@ -117,6 +122,8 @@ def test_inputs_fit_float16_where_it_runs():
 @pytest.mark.parametrize("subject", sorted(EXAMINED))
 def test_gradients_are_central_differences(subject):
     """Of the usual exercise, which is away from kinks, without any complex number."""
+    if subject == "cast":
+        return  # what it passes on is the gradient of what it would be without rounding
     for exercise in [e for e in of(subject) if "usual" in e.name and e.by][-1:]:
         results = expected(exercise)
         seeds = cotangents(exercise, {n: v for n, v in results.items() if ":" not in n})

@@ -46,8 +46,7 @@ def test_each_fallback_is_named(changes, told):
     assert caught.value.status == "failed"
 
 
-def test_float32_where_another_precision_was_asked(monkeypatch):
-    monkeypatch.setitem(proof.DTYPES, "bf16", "bfloat16")
+def test_float32_where_another_precision_was_asked():
     asked = Case("performance", "infer", "mlp", "tiny", "backend", "cpu", "bf16", 4)
     assert len(proof.fallbacks(asked, RIGHT, threads=2)) == 2
 

@@ -203,7 +203,7 @@ def test_a_line_per_adapter_a_marker_per_seed_and_the_target():
     assert line["line"]["color"] == ends["marker"]["color"] != other["line"]["color"]
     assert line["line"]["width"] > other["line"]["width"]  # equal curves do not hide each other
     assert "accuracy on held-out examples" in chart.label
-    assert panel.title == "mlp, train"
+    assert panel.title == "mlp, train, fp32"
 
 
 def test_who_does_not_arrive_has_a_line_and_no_marker():
@@ -216,7 +216,7 @@ def test_who_does_not_arrive_has_a_line_and_no_marker():
 def test_the_curves_are_in_a_table_too():
     panel, _, traces = drawn(learnt("torch_eager", 200, 300), learnt("jax_jit", 200, 220))
     table = panel.exhibits[1].table
-    assert table.caption == "mlp, train: accuracy after so many steps, median over seeds"
+    assert table.caption == "mlp, train, fp32: accuracy after so many steps, median over seeds"
     assert [column.name for column in table.columns] == [
         "Adapter", "10", "70", "130", "180", "240", "300",
     ]  # fmt: skip
@@ -299,7 +299,7 @@ def test_the_page_has_both_and_links_to_them():
     assert len(found.ids) == len(set(found.ids))
     assert {"#convergence", "#travel"} <= set(found.links)
     assert {link[1:] for link in found.links if link.startswith("#")} <= set(found.ids)
-    for text in ("Weights travel", "mlp, train: steps to accuracy 0.95", "12.5 s"):
+    for text in ("Weights travel", "mlp, train, fp32: steps to accuracy 0.95", "12.5 s"):
         assert text in found.text
     assert "not judged" not in re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
 

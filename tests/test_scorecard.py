@@ -101,7 +101,7 @@ def test_a_badge_of_everything_is_not_of_a_part():
         ("operations", "infer"), ("operations", "train"), ("conformance", "infer"),
         ("conformance", "train"), ("autodiff", "infer"), ("control", "infer"),
         ("traps", "infer"), ("determinism", "infer"), ("convergence", "train"),
-        ("travel", "train"),
+        ("travel", "train"), ("precision", "train"),
     ]  # fmt: skip
     (card,) = scorecard.cards([outcome(case(suite, mode)) for suite, mode in suites])
     assert card.complete

@@ -103,7 +103,8 @@ def test_a_full_disk_keeps_what_was_recorded(tmp_path):
 def test_every_provoked_fault_is_one_outcome_and_the_report_shows_it(tmp_path):
     done = suites(
         *toys(*TOYS), "--benchmark", "--size=tiny", "--models=vit", "-k", "infer",
-        "--case-timeout=5", "--memory-limit=0.5", "--report", str(tmp_path / "report"),
+        "--precisions=fp64,fp32", "--case-timeout=5", "--memory-limit=0.5",
+        "--report", str(tmp_path / "report"),
         results=tmp_path / "runs",
     )  # fmt: skip
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr

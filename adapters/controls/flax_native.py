@@ -249,7 +249,7 @@ class Program(jax_jit.Program):
         own = _variables(nodes[0] if self._spec.trains else nodes)
         params = {n: v[...] for n, v in own.items() if isinstance(v, nnx.Param)}
         buffers = {n: v[...] for n, v in own.items() if isinstance(v, nnx.BatchStat)}
-        return jax_jit.Tensors(params, {}, buffers, (), {})
+        return jax_jit.Tensors(params, {}, buffers, (), {}, {})
 
     def gradients(self, batch: Any) -> Gradients:
         loss, output, gradients = self._differentiate(self._live, *batch)

@@ -4,9 +4,9 @@ import pytest
 
 from conftest import CLOCK
 from suites.performance.measuring import measure_steps
-from suites.selection import Plan
+from suites.selection import in_precisions
 
-PLAN = Plan("performance", modes=("infer", "generate"), precisions=("fp32",), size="small")
+PLANS = in_precisions("performance", "infer", "generate")
 
 
 @pytest.mark.benchmark(timer=CLOCK)

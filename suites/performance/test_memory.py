@@ -1,8 +1,8 @@
 """Peak memory of build and first call, and of steady steps, in processes of their own."""
 
-from suites.selection import Plan
+from suites.selection import in_precisions
 
-PLAN = Plan("memory", modes=("infer", "train"), precisions=("fp32",), size="small")
+PLANS = in_precisions("memory", "infer", "train")
 
 
 def test_memory(case, run, processes):

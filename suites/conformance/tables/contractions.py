@@ -13,6 +13,7 @@ Tensors = dict[str, Given]
 
 
 def exercises() -> Iterator[Exercise]:
+    yield from _accumulating()
     yield from _matmul()
     yield from _dense()
     yield from _conv2d()
@@ -23,6 +24,20 @@ def exercises() -> Iterator[Exercise]:
     yield from _masks()
     yield from _recurrence("lstm", gates=4)
     yield from _recurrence("gru", gates=3)
+
+
+def _accumulating() -> Iterator[Exercise]:
+    """2048 and as many ones: 4096, which every precision holds. What adds them up in 16 bits has no
+    number for 2048 + 1, and stays below."""
+    many = np.append(2048.0, np.ones(2048))
+    rows, columns = many.reshape(1, -1), np.ones((2049, 1))
+    tensors: dict[str, Tensors] = {
+        "matmul": {"a": rows, "b": columns},
+        "dense": {"x": rows, "w": columns},
+        "conv2d": {"x": many.reshape(1, 1, 1, -1), "w": np.ones((1, 1, 2049, 1))},
+    }
+    for subject, given in tensors.items():
+        yield case(subject, "accumulated in float32", given, by=(), exact=True)
 
 
 def _matmul() -> Iterator[Exercise]:

@@ -129,6 +129,30 @@ def _comparing() -> Iterator[Exercise]:
     yield case("greater", "integers", {"a": (3, 4), "b": (3, 4)}, by=(), exact=True)
 
 
+def _casts() -> Iterator[Exercise]:
+    def cast(name: str, x: Any, dtype: str = "bfloat16", **given: Any) -> Exercise:
+        body = "cast_and_back"
+        return case("cast", f"{name}, {dtype}", {"x": x}, body=body, dtype=dtype, **given)
+
+    step = 2.0**-7  # of bfloat16 above 1; 2^-10 is that of float16
+    ties = 1 + step * np.array([1 / 2, 3 / 2, 3 / 4, 1 / 4])
+    for dtype in ("bfloat16", "float16", "float32"):
+        yield cast("usual", (3, 4), dtype)
+        yield cast("ties to even", np.append(ties, -ties), dtype, exact=True, precisions=WIDE)
+        yield cast("NaN and infinities", floats(NAN, INF, -INF, 0.0), dtype, by=())
+    fine = 1 + step / 8 * np.array([1 / 2, 3 / 2, 3 / 4, 1 / 4])
+    yield cast("ties to even, fine", fine, "float16", exact=True, precisions=WIDE)
+    yield cast("above the largest", np.array([65504.0, 65519.0, 65520.0, -1e6]), "float16", by=(),
+               precisions=WIDE)  # fmt: skip
+    yield cast("subnormal", np.array([2.0**-15, 3 * 2.0**-25, 2.0**-26]), "float16",
+               precisions=WIDE)  # fmt: skip
+    yield cast("odd sizes", (5, 7))
+    yield cast("size one", (1,))
+    yield cast("empty", (0, 3))
+    yield cast("non-contiguous", (3, 5), strided=True)
+    yield cast("integers", np.arange(-128.0, 128.0), exact=True)
+
+
 def _integer_results() -> Iterator[Exercise]:
     signs = {"a": integers(7, -7, 7, -7, 0, 6, -6), "b": integers(2, 2, -2, -2, 3, 3, 3)}
     yield case(
@@ -148,6 +172,8 @@ def _integer_results() -> Iterator[Exercise]:
     large = {"a": integers(2**30 + 1, -(2**30) - 1), "b": integers(3, 7)}
     yield case("floor_divide", "extreme values", large, exact=True)  # above 2^24: not in float32
     yield case("floor_divide", "integers", {"a": prime, "b": np.full(7, 4)}, exact=True)
+
+    yield from _casts()
 
     def rounded(name: str, x: Any, **given: Any) -> Exercise:
         return case("to_int8", name, {"x": x}, by=(), **given)
