@@ -21,8 +21,11 @@ DTYPES = {
 }  # fmt: skip
 
 
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}  # a policy asks for them all the time
+
+
 def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return _NAMES.get(dtype) or str(dtype).removeprefix("torch.")
 
 
 class TorchOps(TorchForms, Ops):

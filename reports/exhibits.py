@@ -76,10 +76,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table and, where there is something to draw, its chart."""
+    """A table and, where there is something to draw, its chart: beside it, unless the table has
+    many columns or is `wide`."""
 
     table: Table
     chart: Chart | None = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _panel(data: RunData, case: Case, variants: Sequence[Variant]) -> Panel:
     caption = f"Speed, memory and accuracy by precision, {title}"
     shown = table(caption, [Column("Precision"), *(column for column, _ in columns)], rows)
     drawn = tradeoff(data, marks, data.anchors.take("chart", *named), caption) if marks else None
-    return Panel(title, where(case), data.anchors.take(*named), (Exhibit(shown, drawn),))
+    return Panel(title, where(case), data.anchors.take(*named), (Exhibit(shown, drawn, wide=True),))
 
 
 def _row(variant: Variant, base: Variant | None, columns: Sequence[tuple[Column, Maker]]) -> Row:
