@@ -11,6 +11,7 @@ PLAN = Plan(
     size="tiny",
     recipes=("sgd_overflow",),
     models=("mlp",),
+    later=("torch_compile",),  # its optimizer and loss scaling are those of torch_eager
 )
 
 

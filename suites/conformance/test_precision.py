@@ -6,8 +6,6 @@ from dataclasses import replace
 from suites.selection import LOWER, MEASURED, Plan
 
 CLIPPED = "sgd_momentum_clip"  # by the norm of gradients that loss scaling has been taken out of
-
-
 COMPILERS = ("torch_compile", "tf_xla")
 
 
@@ -21,10 +19,11 @@ def plan(mode: str, *precisions: str, quick: tuple[str, ...] = ()) -> Plan:
 MIXED = plan("train", "amp_bf16", quick=("amp_bf16",))
 PLANS = [
     replace(MIXED, models=("mlp",), later=()),  # the others take a compiler minutes
-    replace(MIXED, models=MEASURED[1:]),
+    replace(MIXED, models=("convnet", "lstm")),
+    replace(MIXED, models=("vit", "gpt"), thorough=MIXED.precisions),
     plan("train", *LOWER),
     replace(MIXED, precisions=("amp_fp16",), models=("mlp",), recipes=(CLIPPED,)),
-    plan("infer", "amp_bf16", *LOWER, quick=("bf16",)),
+    plan("infer", "amp_bf16", *LOWER),
 ]
 
 
