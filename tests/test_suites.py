@@ -177,7 +177,8 @@ def test_a_killed_parent_leaves_no_worker(tmp_path):
         while not workers_of(tmp_path):
             assert process.poll() is None
         process.kill()
-    for _ in range(100):
+    # a worker that had just been started notices when it has started
+    for _ in range(1200):
         if not workers_of(tmp_path):
             break
         threading.Event().wait(0.05)
