@@ -119,11 +119,9 @@ def test_inputs_fit_float16_where_it_runs():
 # -- the reference -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("subject", sorted(EXAMINED))
+@pytest.mark.parametrize("subject", sorted(EXAMINED - {"cast"}))  # its gradient ignores rounding
 def test_gradients_are_central_differences(subject):
     """Of the usual exercise, which is away from kinks, without any complex number."""
-    if subject == "cast":
-        return  # what it passes on is the gradient of what it would be without rounding
     for exercise in [e for e in of(subject) if "usual" in e.name and e.by][-1:]:
         results = expected(exercise)
         seeds = cotangents(exercise, {n: v for n, v in results.items() if ":" not in n})
