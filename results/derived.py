@@ -93,7 +93,8 @@ def _activations(known: _Published, case: Case) -> Figure | None:
     """What a step of training takes minus what one of inference takes (suite memory): peaks of the
     device's allocator where both modes have them, since activations then are not in host memory;
     else of the host, above what the process holds between steps: frameworks import code to
-    train, which is no activation."""
+    train, which is no activation. None where training takes less, which says nothing: in mixed
+    precision, copies of the weights in 16 bits can outweigh a small model's activations."""
     if case.suite != "memory" or case.mode != "train":
         return None
     infer = replace(case, mode="infer")
@@ -101,6 +102,8 @@ def _activations(known: _Published, case: Case) -> Figure | None:
         both = known.get(case, metric) + known.get(infer, metric)
         if len(both) == 2:
             train, rest = (figure.value.median for figure in both)
+            if train < rest:
+                return None
             place = "device" if metric.startswith("device") else "host"
             note = f"{place} memory, made from medians"
             return _figure(case, "activation_bytes", train - rest, both, note)

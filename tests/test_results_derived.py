@@ -120,6 +120,8 @@ def test_activations_are_the_peak_of_training_above_that_of_inference():
     for status in ("divergent", "out_of_memory"):
         hidden = records(infer, {"step_peak_bytes": 100}, status=status)
         assert "activation_bytes" not in rows(host[0], hidden)
+    larger = records(infer, {"step_peak_bytes": 301})
+    assert "activation_bytes" not in rows(host[0], larger)
     other = records(replace(infer, batch=4), {"step_peak_bytes": 100})
     assert "activation_bytes" not in rows(host[0], other)
 
