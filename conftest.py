@@ -70,7 +70,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=[case.key for case in cases])
     elif "case" in metafunc.fixturenames:
         plans = getattr(metafunc.module, "PLANS", None) or [metafunc.module.PLAN]
-        cases = [case for plan in plans for case in session.selection.cases(plan)]
+        # plans of sizes tiny and small are one where --size says tiny
+        cases = list(dict.fromkeys(c for plan in plans for c in session.selection.cases(plan)))
         ids = [f"{case.suite.removeprefix('sweep_')}/{case.key}" if len(plans) > 1 else case.key
                for case in cases]  # fmt: skip
         metafunc.parametrize("case", cases, ids=ids)

@@ -21,6 +21,7 @@ from adapters.noise import Noise, NoisyOps
 from adapters.ops import Array, Ops, Unsupported
 from adapters.policy import Policy, PolicyOps, declared
 from adapters.precisions import PRECISIONS, Precision
+from adapters.quantization import Layer
 from adapters.training import RECIPES, Recipe
 from adapters.trees import Tree
 
@@ -31,12 +32,13 @@ __all__ = [
 
 FLOAT = {"fp64": "float64", "fp32": "float32"}  # precision -> dtype of every tensor in it
 #: Precision -> dtype of every tensor of a single operation.
-DTYPES = {name: p.dtype for name, p in PRECISIONS.items() if not p.low}
+DTYPES = {name: p.dtype for name, p in PRECISIONS.items() if not (p.low or p.scheme)}
 
 NO_MASTER_WEIGHTS = (
     "training needs parameters of at least 32 bits: AdamW's 1e-8 is 0 in float16, and 0.999 is 1 "
     "in bfloat16; amp_bf16 and amp_fp16 keep them"
 )
+NO_INTEGERS = "these integers are made of weights that are trained; int8_qat trains for them"
 
 Body = Callable[[Ops, Mapping[str, Array]], Mapping[str, Array]]  # (ops, inputs) -> outputs
 
@@ -85,7 +87,8 @@ class Spec:
             raise Unsupported(f"precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         numbers = PRECISIONS[self.precision]
         require(not numbers.tf32 or self.device == "cuda", "TF32 is a mode of CUDA's tensor cores")
-        require(numbers.trains or not self.trains, NO_MASTER_WEIGHTS)
+        refused = NO_INTEGERS if numbers.scheme else NO_MASTER_WEIGHTS
+        require(numbers.trains or not self.trains, refused)
         return numbers
 
     @property
@@ -259,6 +262,22 @@ class Program:
         """The gradient at the current state, which it leaves as it is. train only."""
         raise Unsupported("this adapter computes no gradients")
 
+    def calibrate(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Finds the ranges of activations on batches in the form of `put`. Called once after
+        `load`, before anything else, where the scheme of the precision has a calibration."""
+        raise Unsupported("this adapter does not calibrate")
+
+    def layers(self, batch: Any) -> list[Layer]:
+        """Every layer that is quantized, as one step on what `put` returned ran it, in the order
+        in which they ran. The tensors are those of the very program that `step` runs, or of one
+        that differs from it in nothing but in that it keeps them."""
+        raise Unsupported("this adapter does not quantize")
+
+    def export(self, folder: Path) -> None:
+        """Writes what inference needs, and nothing else, in the framework's own usual format. Its
+        size is the size of the model."""
+        raise Unsupported("this adapter writes no model for inference")
+
     def state(self) -> State:
         """A copy of the current state. train only."""
         raise Unsupported("this adapter does not train")
@@ -284,6 +303,10 @@ class Program:
         output_dtype       name of the output's dtype (`adapters.trees.dtypes`)
         tf32               whether float32 may be rounded to TF32; None where it does not tell
         policy             in mixed precision, operation -> names of the dtypes of its results
+        weight_dtypes      of quantized layers: name of the weight -> name of the dtype in which the
+                           framework keeps it, such as "int8"
+        integer_kernels    of quantized layers: names of the kernels, operations or instructions
+                           that multiply, as a profiler, a graph or generated code has them
         device_kind        "cpu" or "cuda", where the parameters lie
         threads            as the framework reports them; None where it does not tell
         compilations       how often a step was traced or compiled so far; None where it is not
@@ -354,6 +377,10 @@ class Adapter:
     def versions(self) -> dict[str, str]:
         """Distribution name -> version of everything whose version changes results."""
         raise NotImplementedError
+
+    def prepare(self, precision: str) -> None:
+        """Imports what only programs of this precision need: neither the time nor the memory that
+        an import takes is a program's. Raises Unsupported where it is not installed."""
 
     def build(
         self,

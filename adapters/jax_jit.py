@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from safetensors.numpy import save_file
 
 from adapters import base, jax_optimizers, probes, trees
 from adapters.base import (
@@ -28,6 +31,7 @@ from adapters.base import (
 from adapters.jax_defaults import DEFAULTS
 from adapters.jax_function import Function
 from adapters.jax_ops import JaxOps
+from adapters.ops import Ops
 from adapters.policy import computing_low, results
 from adapters.precisions import PRECISIONS
 from adapters.trees import Tree
@@ -36,7 +40,7 @@ from adapters.trees import Tree
 class Adapter(base.Adapter):
     framework = "jax"
     ops = JaxOps
-    precisions = tuple(PRECISIONS)
+    precisions = tuple(name for name in PRECISIONS if name != "int8_dynamic_legacy")
     compile_cache = True
     _device: jax.Device | None = None  # of the last build
 
@@ -47,10 +51,15 @@ class Adapter(base.Adapter):
             "jax": jax.__version__,
             "jaxlib": jaxlib.__version__,
             "optax": optax.__version__,
+            **{n: metadata.version(n) for n in ("qwix",) if importlib.util.find_spec(n)},
         }
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+
+    def prepare(self, precision: str) -> None:
+        if PRECISIONS[precision].scheme is not None:
+            _quantized()
 
     def build(
         self,
@@ -59,7 +68,8 @@ class Adapter(base.Adapter):
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
         x64, tf32 = spec.dtype == "float64", spec.numbers.tf32
-        program = Program(spec, self._configure(spec.device, x64=x64, tf32=tf32))
+        make = _quantized().maker(spec) if spec.numbers.scheme else Program
+        program = make(spec, self._configure(spec.device, x64=x64, tf32=tf32))
         program.load(params, buffers)
         return program
 
@@ -153,13 +163,20 @@ class Program(base.Program):
 
     def __init__(self, spec: Spec, device: jax.Device) -> None:
         self._spec, self._device = spec, device
-        self._vocabulary = spec.vocabulary(JaxOps, native=computing_low)
+        self._vocabulary = self._make_ops()
         self._network = spec.network(self._vocabulary)
         self._optimizer = jax_optimizers.make(spec.training)
         self._infer = jax.jit(self._forward)
         self._train = jax.jit(self._update, donate_argnums=0)
         self._differentiate = jax.jit(self._backward)
         self._output_dtype = ""
+
+    def _make_ops(self) -> Ops:
+        return self._spec.vocabulary(JaxOps, native=computing_low)
+
+    def _tensors(self, params: Mapping[str, jax.Array], state: Tensors) -> dict[str, Any]:
+        """What the network gets by name; `params` are those that are trained."""
+        return {**params, **state.frozen, **state.buffers}
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         recipe = self._spec.training
@@ -223,8 +240,7 @@ class Program(base.Program):
         return self._train if self._spec.trains else self._infer
 
     def _forward(self, state: Tensors, x: Tree) -> Tree:
-        tensors = {**state.params, **state.frozen, **state.buffers}
-        output = self._network.forward(tensors, x)[0]
+        output = self._network.forward(self._tensors(state.params, state), x)[0]
         self._output_dtype = trees.dtypes(output, _name)
         return output
 
@@ -284,8 +300,7 @@ class Program(base.Program):
 
     def _gradients_of(self, state: Tensors, x: Tree, y: Tree) -> Any:
         def loss_of(params: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
-            tensors = {**params, **state.frozen, **state.buffers}
-            loss, output, buffers = self._network.loss(tensors, x, y)
+            loss, output, buffers = self._network.loss(self._tensors(params, state), x, y)
             self._output_dtype = trees.dtypes(output, _name)
             scaled = loss * state.scaling["scale"] if state.scaling else loss
             return scaled, (loss, output, buffers)
@@ -336,6 +351,17 @@ class Program(base.Program):
         with np.load(folder / "checkpoint.npz") as kept:
             self.resume(State.of(dict(kept)))
 
+    def export(self, folder: Path) -> None:
+        """Parameters and buffers as safetensors: JAX has no format of its own for a model, and the
+        program is Python."""
+        require(not self._spec.trains, "a program that trains is saved; inference is exported")
+        save_file(self._exported(), folder / "model.safetensors")
+
+    def _exported(self) -> dict[str, np.ndarray]:
+        own = self._state
+        tensors = self._tensors(own.params, own)
+        return {name: np.asarray(value) for name, value in tensors.items()}
+
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:
         with jax.profiler.trace(folder, create_perfetto_trace=True):
             for _ in range(steps):
@@ -343,11 +369,11 @@ class Program(base.Program):
         return next(folder.glob("**/perfetto_trace.json.gz"))
 
     def facts(self) -> dict[str, Any]:
-        params = {**self._state.params, **self._state.frozen}
-        device = next(iter(params.values())).device
+        params = jax.tree.leaves((self._state.params, self._state.frozen))
+        device = params[0].device
         executables = self._jitted._cache_size()
         return {
-            "parameter_dtypes": sorted({v.dtype.name for v in params.values()}),
+            "parameter_dtypes": sorted({v.dtype.name for v in params}),
             "output_dtype": self._output_dtype,
             "tf32": jax.config.jax_default_matmul_precision == "tensorfloat32",
             "policy": results(self._vocabulary),
@@ -374,6 +400,18 @@ class Program(base.Program):
             "gradient": _bytes(own.params) if self._spec.trains else 0,
             "optimizer": _bytes((own.optimizer, own.averages)),
         }
+
+
+def _quantized() -> Any:
+    """`adapters.jax_quantized`, which needs qwix."""
+    try:
+        from adapters import jax_quantized
+    except ModuleNotFoundError as error:
+        if error.name != "qwix":
+            raise
+        reason = "qwix is not installed; pip install 'assay[jax,quantization]'"
+        raise Unsupported(reason) from error
+    return jax_quantized
 
 
 def _bytes(tree: Any) -> int:

@@ -58,6 +58,8 @@ class Goal:
     every       steps between two evaluations
     held        how many of the held-out examples are used; 0: all
     rising      whether more is better
+    compared    whether training is done for the goal's sake: to be compared between adapters. If
+                not, it only gives parameters that are worth quantizing
     """
 
     data: Callable[[Any], tuple[Tensors, Tensors]]
@@ -70,6 +72,7 @@ class Goal:
     every: int = 10
     held: int = 0
     rising: bool = True
+    compared: bool = True
 
     def reached(self, score: float) -> bool:
         return score >= self.target if self.rising else score <= self.target

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,20 @@ from adapters.onnx_function import Function
 from adapters.onnx_graph import Value, single_node
 from adapters.onnx_ops import INFERENCE_ONLY, OnnxOps
 from adapters.onnx_reference import Reference
+from adapters.onnx_session import PROVIDERS, options_for_integers, options_of, session_of, usable
 from adapters.trees import Tree
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+QUANTIZED = (
+    "int8_dynamic", "int8_static", "int8_static_tensor", "int8_static_symmetric",
+    "int8_static_percentile", "int8_static_entropy", "int16_static", "int8_weight_only",
+    "int4_weight_only", "fp8_dynamic",
+)  # fmt: skip
 
 
 class Adapter(base.Adapter):
     framework = "onnxruntime"
     ops = OnnxOps
+    precisions = (*base.FLOAT, *QUANTIZED)
 
     def versions(self) -> dict[str, str]:
         return {"onnxruntime": ort.__version__, "onnx": onnx.__version__}
@@ -49,8 +56,12 @@ class Adapter(base.Adapter):
     def default(self, trap: int, inputs: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
         return DEFAULTS.ask(trap, inputs)
 
+    def prepare(self, precision: str) -> None:
+        if precision in QUANTIZED:
+            import_module("adapters.onnx_quantized")
+
     def devices(self) -> list[str]:
-        return [device for device in PROVIDERS if _usable(device)]
+        return [device for device in PROVIDERS if usable(device)]
 
     def libraries(self) -> dict[str, str]:
         return {
@@ -76,7 +87,7 @@ class Adapter(base.Adapter):
             }[limit]  # fmt: skip
         model = single_node(kind, shape, types)
         try:
-            session = _session(model, device, _options(device, threads))
+            session = session_of(model, device, options_of(device, threads))
         except (ort_errors.NotImplemented, ort_errors.Fail) as error:
             raise Unsupported(f"ONNX Runtime has no {limit}: {error}") from error
         binding = session.io_binding()
@@ -100,58 +111,36 @@ class Adapter(base.Adapter):
         buffers: Mapping[str, np.ndarray],
     ) -> Program:
         require(not spec.trains, INFERENCE_ONLY)
-        program = Program(spec)
+        program = _kind(spec)(spec)
         program.load(params, buffers)
         return program
 
     def function(self, body: Body, setting: Setting) -> Function:
         def start(model: onnx.ModelProto) -> ort.InferenceSession:
-            options = _options(setting.device, setting.threads)
+            options = options_of(setting.device, setting.threads)
             try:
-                return _session(model, setting.device, options)
+                return session_of(model, setting.device, options)
             except (ort_errors.NotImplemented, ort_errors.InvalidGraph) as error:
                 raise Unsupported(f"ONNX Runtime on {setting.device}: {error}") from error
 
         return Function(body, setting, start)
 
 
-def _graph_dtype(x: np.ndarray) -> np.dtype | None:
-    """What `Value` says of the dtype of an input."""
-    return None if x.dtype.kind == "f" else x.dtype
+def _kind(spec: Spec) -> type[Program]:
+    """The class of its program. What quantizes is imported where it is asked for only."""
+    if spec.numbers.scheme is None:
+        return Program
+    from adapters.onnx_quantized import Quantized
+
+    return Quantized
 
 
-def _usable(device: str) -> bool:
-    """Whether memory can be had there: a provider that was built in may lack its device."""
-    if PROVIDERS[device] not in ort.get_available_providers():
-        return False
-    try:
-        ort.OrtValue.ortvalue_from_shape_and_type([1], np.float32, device)
-    except Exception:  # its own classes of errors have no common base
-        return False
-    return True
-
-
-def _options(device: str, threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if device == "cuda":  # rather an error than a quiet return to the CPU
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return options
-
-
-def _session(
-    model: onnx.ModelProto, device: str, options: ort.SessionOptions
-) -> ort.InferenceSession:
-    provider, there = PROVIDERS[device], ort.get_available_providers()
-    require(provider in there, f"no {provider}: this onnxruntime has {', '.join(there)}")
-    # fp32 means float32: no TF32 in matrix products or convolutions
-    settings = {"use_tf32": "0"} if device == "cuda" else {}
-    return ort.InferenceSession(
-        model.SerializeToString(), options, providers=[(provider, settings)]
-    )
+def inputs_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Value]:
+    """The inputs of a graph for a batch. What is real has the dtype of the program."""
+    return {
+        name: Value(x.shape, name, dtype=None if x.dtype.kind == "f" else x.dtype)
+        for name, x in arrays.items()
+    }
 
 
 class Program(base.Program):
@@ -168,13 +157,16 @@ class Program(base.Program):
 
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         """The graph's inputs, and their values on the device, by name."""
-        arrays = {
+        arrays = self._arrays(batch)
+        return inputs_of(arrays), {name: self._engine.put(x) for name, x in arrays.items()}
+
+    def _arrays(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The inputs of a batch, in the dtype of the program."""
+        return {
             name: np.array(trees.in_dtype(value, self._spec.dtype), order="C")
             for name, value in batch.items()
             if name.split("/")[0] == "x"
         }
-        inputs = {name: Value(x.shape, name, dtype=_graph_dtype(x)) for name, x in arrays.items()}
-        return inputs, {name: self._engine.put(x) for name, x in arrays.items()}
 
     def step(self, batch: Any) -> Any:
         """The outputs in the order of the graph. They lie in the same memory in every step."""
@@ -203,12 +195,15 @@ class Program(base.Program):
         return self.step(batch)
 
     def _build(self, inputs: dict[str, Value]) -> onnx.ModelProto:
-        ops = OnnxOps(self._spec.dtype)
+        ops = self._vocabulary()
         p = {name: ops.parameter(name, value) for name, value in self._values.items()}
         output = self._spec.network(ops).forward(p, trees.part(inputs, "x"))[0]
         self._names = list(output) if isinstance(output, Mapping) else None
         results = [ops.result(value) for value in trees.leaves(output)]
         return ops.graph(list(inputs.values()), results)
+
+    def _vocabulary(self) -> OnnxOps:
+        return OnnxOps(self._spec.dtype)
 
     def wait(self, value: Any) -> None:
         """There is nothing to wait for: a run returns when it is done."""
@@ -222,6 +217,9 @@ class Program(base.Program):
 
     def state(self) -> State:
         raise Unsupported(INFERENCE_ONLY)
+
+    def export(self, folder: Path) -> None:
+        onnx.save(self._model, folder / "model.onnx")
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:
         self.step(batch)  # so that the graph is that of this batch
@@ -249,12 +247,16 @@ class _Runtime:
         self._device, self._threads = spec.device, spec.threads
         there, wanted = ort.get_available_providers(), PROVIDERS[spec.device]
         require(wanted in there, f"no {wanted}: this onnxruntime has {', '.join(there)}")
+        self._options = options_for_integers if spec.numbers.scheme else options_of
+
+    def options(self) -> ort.SessionOptions:
+        return self._options(self._device, self._threads)
 
     def put(self, x: np.ndarray) -> ort.OrtValue:
         return ort.OrtValue.ortvalue_from_numpy(x, self._device)
 
     def start(self, model: onnx.ModelProto) -> None:
-        self._session = _session(model, self._device, _options(self._device, self._threads))
+        self._session = session_of(model, self._device, self.options())
         self._outputs = [
             ort.OrtValue.ortvalue_from_shape_and_type(output.shape, np.float32, self._device)
             for output in self._session.get_outputs()
@@ -281,10 +283,10 @@ class _Runtime:
 
     def profile(self, model: onnx.ModelProto, steps: int, folder: Path) -> Path:
         """A session is profiled from its first moment or never, so this makes another one."""
-        options = _options(self._device, self._threads)
+        options = self.options()
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "trace")
-        session = _session(model, self._device, options)
+        session = session_of(model, self._device, options)
         binding = self._bound_to_outputs(session)
         self._bind_inputs(binding)
         for _ in range(steps):

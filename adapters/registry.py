@@ -14,7 +14,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
 
-BUILT_IN = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime")
+BUILT_IN = (
+    "torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime", "litert",
+)  # fmt: skip
 
 #: One adapter of each framework that trains in float64: their consensus is the oracle.
 ORACLE = ("torch_eager", "jax_jit", "tf_graph")
@@ -92,6 +94,7 @@ QUICK: Mapping[str, Mapping[str, str]] = {
     "tf_graph": {"fp64": ALL, "fp32": ESSENTIAL, "bf16": FIRST},
     "tf_xla": {"fp32": FIRST},
     "torch_compile": {"fp32": FIRST},
+    "litert": {},  # which runs no single operations
 }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch.utils._triton import has_triton
 
 from adapters import torch_eager, torch_function
 from adapters.base import Body, Probe, Setting, Spec, Stopwatch, Unsupported, require
+from adapters.precisions import PRECISIONS
 from adapters.torch_ops import TorchOps
 
 __all__ = ["Adapter", "TorchOps"]
@@ -38,10 +40,18 @@ torch._dynamo.config.capture_scalar_outputs = True
 class Adapter(torch_eager.Adapter):
     compile_cache = True
 
+    def prepare(self, precision: str) -> None:
+        if PRECISIONS[precision].scheme is not None:
+            import_module("adapters.torch_static")
+
     def program(self, spec: Spec) -> Program:
         require(spec.noise is None, NOISE)
         start(spec.device)
-        return Program(spec)
+        if spec.numbers.scheme is None:
+            return Program(spec)
+        from adapters import torch_inductor
+
+        return torch_inductor.program(spec)
 
     def function(self, body: Body, setting: Setting) -> Function:
         require(setting.noise is None, NOISE)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,17 @@ class Adapter(base.Adapter):
         known = "not implemented for '" in told or "not create a primitive descriptor" in told
         return known or isinstance(error, NotImplementedError)
 
+    def prepare(self, precision: str) -> None:
+        if PRECISIONS[precision].scheme is not None:
+            import_module("adapters.torch_quantized")
+
     def program(self, spec: Spec) -> Program:
         """A program without its state; `torch_compile` overrides this."""
-        return Program(spec)
+        if spec.numbers.scheme is None:
+            return Program(spec)
+        from adapters import torch_quantized
+
+        return torch_quantized.program(spec)
 
     def build(
         self,
@@ -128,25 +137,34 @@ class Adapter(base.Adapter):
 
 class Program(base.Program):
     untimed = ""
+    quantizes = False  # whether it follows the scheme of a precision
 
     def __init__(self, spec: Spec) -> None:
+        require(self.quantizes or spec.numbers.scheme is None, "it computes in floating point only")
         self._spec = spec
         self._like = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         # rounding noise is below the vocabulary here, where the optimizer is disturbed as well
-        self._vocabulary = spec.vocabulary(
-            lambda dtype: TorchOps(DTYPES[dtype], spec.device), native=unchanged
-        )
+        self._vocabulary = spec.vocabulary(self.operations, native=unchanged)
         network = replace(spec, noise=None).network(self._vocabulary)
+        seen = self.seen
         self._recipe = spec.training
         self._scaler: torch.amp.GradScaler | None = None
         self._noise = MonteCarlo(spec.noise) if spec.noise else None
-        self._infer = self.compiled(lambda p, x: network.forward(views(p), x)[0])
-        self._loss = self.compiled(lambda p, x, y: network.loss(views(p), x, y))
+        self._infer = self.compiled(lambda p, x: network.forward(seen(p), x)[0])
+        self._loss = self.compiled(lambda p, x, y: network.loss(seen(p), x, y))
         self._output_dtype = ""  # until a step has run
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` as this program runs it; `torch_compile` overrides this."""
         return function
+
+    def operations(self, dtype: str) -> TorchOps:
+        """The vocabulary in a dtype; `torch_quantized` overrides this."""
+        return TorchOps(DTYPES[dtype], self._spec.device)
+
+    def seen(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model gets of stored tensors; `torch_quantized` overrides this."""
+        return views(tensors)
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         training = self._spec.trains
@@ -312,6 +330,10 @@ class Program(base.Program):
         if self._scaler:
             self._scaler.load_state_dict(kept["scaler"])
 
+    def export(self, folder: Path) -> None:
+        require(not self._spec.trains, "this program trains")
+        torch.save({**self._params, **self._buffers}, folder / "model.pt")
+
     def _views(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         return {name: self._viewed(name, tensor) for name, tensor in tensors.items()}
 
@@ -341,9 +363,10 @@ class Program(base.Program):
         return path
 
     def facts(self) -> dict[str, Any]:
-        device = next(iter(self._params.values())).device
+        kept = self._kept(self._params)
+        device = kept[0].device
         return {
-            "parameter_dtypes": sorted({dtype_name(p.dtype) for p in self._params.values()}),
+            "parameter_dtypes": sorted({dtype_name(tensor.dtype) for tensor in kept}),
             "output_dtype": self._output_dtype,
             "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
             "policy": results(self._vocabulary),
@@ -364,8 +387,12 @@ class Program(base.Program):
             "sdpa_flash": torch.backends.cuda.flash_sdp_enabled(),
         }
 
+    def _kept(self, values: Mapping[str, Any]) -> list[torch.Tensor]:
+        """The tensors that parameters are; `torch_quantized` overrides this."""
+        return list(values.values())
+
     def _held(self) -> dict[str, int]:
-        found = {"parameter": _bytes([*self._params.values(), *self._buffers.values()])}
+        found = {"parameter": _bytes(self._kept({**self._params, **self._buffers}))}
         if not self._spec.trains:
             return {**found, "gradient": 0, "optimizer": 0}
         slots = [x for kept in self._optimizer.state.values() for x in kept.values()]

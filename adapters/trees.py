@@ -42,6 +42,13 @@ def named(tree: Tree, name: str) -> dict[str, Any]:
     return {name: tree}
 
 
+def unnamed(tensors: Mapping[str, Any], name: str) -> Tree:
+    """The tree whose `named` form this is."""
+    if name in tensors:
+        return tensors[name]
+    return {key.removeprefix(f"{name}:"): value for key, value in tensors.items()}
+
+
 def examples(tree: Tree) -> int:
     """N: the length of the first axis, which all tensors of a batch share."""
     return int(leaves(tree)[0].shape[0])

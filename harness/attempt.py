@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import statistics
@@ -16,7 +17,7 @@ from harness.client import Client, WorkerFailure
 from harness.pool import Role
 from harness.trial import Trial
 from results.metrics import METRICS
-from results.records import Facts
+from results.records import Case, Facts
 
 ROUNDS = 16
 #: Phases in which the framework's code runs and is measured; the rest is Assay's own time.
@@ -55,14 +56,27 @@ class Attempt(Trial):
         clients = {adapter: self.start(adapter=adapter, fresh=True) for adapter in order}
         return clients[self.case.adapter], clients[control]
 
-    def _started(self, role: Role, *, fresh: bool) -> tuple[Client, dict[str, Any]]:
+    def start_precisions(self, base: str, *, base_first: bool) -> tuple[Client, Client]:
+        """Two fresh timing workers of the case's adapter: one that has built the case in precision
+        `base`, and one with the case itself."""
+        other = dataclasses.replace(self.case, precision=base)
+        numbered = [(1, other), (0, self.case)] if base_first else [(0, self.case), (1, other)]
+        clients = {
+            number: self._started(self._role("time", number), fresh=True, case=case)[0]
+            for number, case in numbered
+        }
+        return clients[1], clients[0]
+
+    def _started(
+        self, role: Role, *, fresh: bool, case: Case | None = None
+    ) -> tuple[Client, dict[str, Any]]:
         self._phase("start")
         self._flags = self._runner.gpu.flags(self.case, self._pool.pids())
         client = self._pool.client(role, fresh=fresh)
         if client.untouched:
             self.rebook("start", "import", client.hello["import_time"])
         self._phase("build")
-        _, built = self._pool.build(self.case, role, timeout=self._left())
+        _, built = self._pool.build(case or self.case, role, timeout=self._left())
         if built["untimed"]:
             raise WorkerFailure("unsupported", built["untimed"])
         self._phase("first call")
@@ -177,9 +191,11 @@ class Attempt(Trial):
         if voided:
             raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
 
-    def record_ratio(self, values: list[float], steps: int) -> None:
-        """Records paired rounds against the native control."""
-        self._measured("control_ratio", values, steps=steps, flags=self._flags)
+    def record_ratio(
+        self, values: list[float], steps: int, *, metric: str = "control_ratio"
+    ) -> None:
+        """Records paired rounds of one pair of processes."""
+        self._measured(metric, values, steps=steps, flags=self._flags)
         self._process += 1
         self.note += f" {statistics.median(values):.3f}" + " ⚑" * bool(self._flags)
 

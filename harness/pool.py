@@ -15,6 +15,7 @@ import numpy as np
 
 from adapters import model as models
 from adapters.base import Noise, Spec
+from adapters.precisions import PRECISIONS
 from adapters.registry import Registry
 from harness import processors
 from harness.client import (
@@ -30,6 +31,7 @@ from harness.protocol import save_tensors
 from results.records import Case
 
 SEED = 0  # of every model's initial parameters
+CALIBRATION = 4  # batches on which ranges of activations are found
 
 #: malloc by what a worker is for. Programs that judge never share a process with programs that
 #: are timed; `repeat` runs again what a `judge` ran; `cold` and `warm` workers make one first call,
@@ -50,6 +52,10 @@ KEEPS = {"time": "default", "fill": "everything", "warm": "everything"}
 #: Timing workers that are kept alive. A run with several processes per case orders its cases so
 #: that this suffices (`--isolation adapter`).
 KEPT = 6
+
+
+#: Of a file of inputs: model, size, batch, length, seed, and whether it has calibration batches.
+Key = tuple[str, str, int, int, int, bool]
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Pool:
         self.settings = settings
         self._clients: dict[Role, Client] = {}  # the least recently used first
         self._unavailable: dict[str, WorkerFailure] = {}
-        self._inputs: dict[tuple[str, str, int, int, int], Path] = {}
+        self._inputs: dict[Key, Path] = {}
         self._writing = threading.Lock()
         self._numbers = itertools.count()
 
@@ -135,21 +141,28 @@ class Pool:
 
     def inputs(self, case: Case, *, seed: int = SEED) -> Path:
         """A file with initial parameters, buffers and one batch: the same bytes for every
-        adapter. Another seed has other parameters and other examples."""
-        key = (case.model, case.size, case.batch, case.length, seed)
+        adapter. Another seed has other parameters and other examples. Where the precision is
+        calibrated there are batches for that, too, of examples that come later."""
+        scheme = PRECISIONS[case.precision].scheme if case.precision in PRECISIONS else None
+        calibrated = scheme is not None and bool(scheme.calibration)
+        key = (case.model, case.size, case.batch, case.length, seed, calibrated)
         with self._writing:
             return self._inputs.get(key) or self._write_inputs(key)
 
-    def _write_inputs(self, key: tuple[str, str, int, int, int]) -> Path:
-        model, size, batch, length, seed = key
+    def _write_inputs(self, key: Key) -> Path:
+        model, size, batch, length, seed, calibrated = key
         network = models.get(model)
         config = network.config(size, length)
         params, buffers = network.initial(config, np.random.default_rng(seed))
         tensors = {f"parameter:{name}": value for name, value in params.items()}
         tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
         usual = _usual_batch(model, size, batch)
-        examples = network.example(config, (seed + 1) * usual)
-        tensors |= {f"batch:{n}": tiled(v[-usual:], batch) for n, v in examples.items()}
+        used = (seed + 1) * usual
+        examples = network.example(config, used + calibrated * CALIBRATION * usual)
+        tensors |= {f"batch:{n}": tiled(v[used - usual : used], batch) for n, v in examples.items()}
+        for i in range(CALIBRATION * calibrated):
+            later = slice(used + i * usual, used + (i + 1) * usual)
+            tensors |= {f"calibration:{i}:{n}": tiled(v[later], batch) for n, v in examples.items()}
         path = self.scratch_file(f"inputs-{model}-{size}-b{batch}-s{length}-{seed}.npz")
         save_tensors(path, tensors)
         self._inputs[key] = path

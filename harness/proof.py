@@ -10,9 +10,13 @@ from typing import Any
 
 from adapters.policy import CONTRACTIONS, FULL, declared
 from adapters.precisions import PRECISIONS, Precision
+from adapters.quantization import Scheme
 from harness.client import WorkerFailure
 from results.records import Case
 
+#: What the names of dtypes of quantized weights begin with.
+INTEGERS = ("int", "uint", "qint", "quint")
+FLOATS_OF_8_BITS = ("float8",)
 REQUIRED = ("parameter_dtypes", "output_dtype", "device_kind", "threads")
 
 
@@ -25,7 +29,9 @@ def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str
     found = []
     numbers = PRECISIONS[case.precision]
     wanted = numbers.dtype
-    if facts["parameter_dtypes"] != [wanted]:
+    if numbers.scheme is not None and case.mode != "train":
+        found += _unquantized(numbers.scheme, facts)
+    elif facts["parameter_dtypes"] != [wanted]:
         found.append(f"parameters are {_list(facts['parameter_dtypes'])}, but should be {wanted}")
     if numbers.low:
         found += _broken(numbers, facts.get("policy") or {})
@@ -44,6 +50,21 @@ def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str
         found.append(f"{share:.0%} was compiled, but should be all of it")
     for place, nodes in (facts.get("foreign_nodes") or {}).items():
         found.append(f"{nodes} nodes ran on {place}, but should run on {case.device}")
+    return found
+
+
+def _unquantized(scheme: Scheme, facts: Mapping[str, Any]) -> list[str]:
+    """Where weights are no integers, or nothing is known that multiplies integers. Of weights alone
+    that are quantized, some engines make real numbers before they multiply."""
+    dtypes = facts.get("weight_dtypes") or {}
+    kinds = FLOATS_OF_8_BITS if scheme.floating else INTEGERS
+    wrong = {name: dtype for name, dtype in dtypes.items() if not str(dtype).startswith(kinds)}
+    found = [f"the weight {name} is {dtype}, but should be {' or '.join(kinds)}"
+             for name, dtype in wrong.items()]  # fmt: skip
+    if not dtypes:
+        found.append("no weight is quantized, but all weights of layers should be")
+    if scheme.activation_bits and not facts.get("integer_kernels"):
+        found.append("no kernel multiplies integers, but those of layers should")
     return found
 
 

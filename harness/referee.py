@@ -16,7 +16,7 @@ from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.precisions import PRECISIONS
 from adapters.registry import ORACLE
-from harness import convergence, localiser
+from harness import convergence, localiser, quality
 from harness.client import WorkerFailure
 from harness.examiner import Answers, Examiner
 from harness.lanes import Lanes, Task, Tensors
@@ -24,7 +24,15 @@ from harness.memo import Memo, digest
 from harness.pool import Pool, usual_batch
 from harness.protocol import load_tensors
 from harness.travel import Travel
-from numerics import determinism, deviations, examination, floor, judge, reference
+from numerics import (
+    determinism,
+    deviations,
+    examination,
+    floor,
+    judge,
+    quantization,
+    reference,
+)
 from numerics.deviations import Deviation
 from numerics.judge import Judgement, Reference
 from numerics.oracle import Consensus, consensus
@@ -33,7 +41,7 @@ from results.records import Case
 #: Suites whose cases run a program that is judged -> the task that does it. Those of other suites
 #: are judged in the process in which they are measured.
 JUDGED = {"conformance": "judge", "precision": "judge", "traps": "judge", "determinism": "repeat"}
-ALONE = ("travel", "convergence")  # suites that need no reference
+ALONE = ("travel", "convergence", "quantization")  # suites that need no reference
 DRAWN = ("properties",)  # suites of which nothing is known before they run
 NUMPY = "numpy"  # the oracle's member that needs no framework
 
@@ -71,7 +79,7 @@ class Referee:
             elif case.suite not in DRAWN:
                 if case.suite in JUDGED:
                     tasks.append(Task(JUDGED[case.suite], case))
-                if case.suite in ALONE:
+                if case.suite in ALONE or _quantized(case):
                     continue
                 usual = self.judged_as(case)
                 tasks += [Task("reference", member_case(usual, a)) for a in self.members()]
@@ -128,6 +136,8 @@ class Referee:
         """Which operation of a divergent model is the first wrong one, or why that is not known."""
         if case.size == "full":
             return "not known: the results of all operations do not fit into memory at size full"
+        if _quantized(case):
+            return "see the layer that is named: each is judged by what really came in"
         if PRECISIONS[case.precision].low:
             return "not known: operations are not judged one by one in mixed precision"
         members = [name for name in self.members() if name != case.adapter]
@@ -161,6 +171,9 @@ class Referee:
 
     def judge(self, case: Case, tensors: Tensors) -> tuple[list[Judgement], str]:
         """Judgements, and the reason why there is no reference or the empty string."""
+        if _quantized(case):
+            inputs = load_tensors(self._pool.inputs(case))
+            return quantization.judge(quality.subject(case, inputs, tensors)), ""
         oracle = self.oracle(case)
         tensors = as_usual(tensors, case.batch, self.judged_as(case).batch)
         if case.precision != "fp64":
@@ -192,6 +205,10 @@ class Referee:
             return rows
         floors = {name: oracle.floors_of(name) for name in judge.COARSER}
         return judge.silent_precision(tensors, found, floors, rows)
+
+
+def _quantized(case: Case) -> bool:
+    return PRECISIONS[case.precision].scheme is not None
 
 
 def member_case(case: Case, adapter: str) -> Case:

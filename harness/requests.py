@@ -19,6 +19,7 @@ from adapters import model as models
 from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported, require
 from adapters.exercise import Call
 from adapters.numpy_reference import NumpyOps
+from adapters.quantization import encode
 from harness import clock, exercising, memory, process, timing
 from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, save_tensors
@@ -56,6 +57,7 @@ class Requests:
         self._params: dict[str, np.ndarray] = {}
         self._buffers: dict[str, np.ndarray] = {}
         self._host_batch: dict[str, np.ndarray] = {}
+        self._calibration: list[dict[str, np.ndarray]] = []
 
     def hello(self) -> dict[str, Any]:
         """Who is there."""
@@ -144,8 +146,10 @@ class Requests:
         require(self._spec.precision in own, f"this adapter runs {', '.join(own)}")
         self._read(inputs)
         state = self._state()
+        self.adapter.prepare(self._spec.precision)
         start = clock.now()
         self._program = self.adapter.build(self._spec, *state)
+        self._calibrate()
         seconds = clock.now() - start
         self._batch = self._program.put(self._host_batch)
         return {"build_time": seconds, "untimed": self._program.untimed}
@@ -168,6 +172,11 @@ class Requests:
         self._batch = self._program.put(self._host_batch)
         return {}
 
+    def _calibrate(self) -> None:
+        scheme = self._spec.numbers.scheme
+        if scheme is not None and scheme.calibration:
+            self._program.calibrate(self._calibration)
+
     def _read(self, inputs: str) -> None:
         """Reads the tensors of a program. Its batch has the planted fault, if there is one; the
         parameters are as they should be."""
@@ -175,6 +184,8 @@ class Requests:
         self._params = _part(tensors, "parameter:")
         self._buffers = _part(tensors, "buffer:")
         batch = _part(tensors, "batch:")
+        numbers = sorted({n.split(":")[1] for n in tensors if n.startswith("calibration:")})
+        self._calibration = [_part(tensors, f"calibration:{number}:") for number in numbers]
         self._host_batch = faults.in_batch(batch, self._spec.fault, self._spec.dtype)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -193,12 +204,15 @@ class Requests:
 
     def agree(self, *, steps: list[int], out: str) -> dict[str, Any]:
         """Writes the tensors to be judged to `out`, from the initial state on."""
-        self._program.load(*self._state())
+        if self._spec.numbers.scheme is None or self._spec.trains:
+            self._program.load(*self._state())  # what is quantized was so when it was built
         if self._spec.trains:
             tensors = self._training_tensors(steps)
         else:
             output = self._program.fetch(self._program.step(self._batch))
             tensors = trees.named(output, "output")
+        if self._spec.numbers.scheme is not None and not self._spec.trains:
+            tensors |= encode(self._program.layers(self._batch))
         save_tensors(Path(out), tensors)
         return {}
 
@@ -335,6 +349,45 @@ class Requests:
                 break
         return {"curve": curve}
 
+    def fit(self, *, data: str, seed: int, steps: int, out: str) -> dict[str, Any]:
+        """Trains for some steps on the examples in `data`, in the order of `converge`, and writes
+        parameters and buffers to `out`, named as in the inputs of a program."""
+        goal = models.get(self._spec.model).goal
+        if goal is None:
+            raise Unsupported(f"{self._spec.model} has no goal")
+        training = _part(load_tensors(Path(data)), "training:")
+        order = _order(len(next(iter(training.values()))), goal.batch, steps, seed)
+        loss = None
+        for chosen in order:
+            batch = self._program.put({name: value[chosen] for name, value in training.items()})
+            loss = self._program.step(batch)
+        self._program.wait(loss)
+        state = self._program.state()
+        found = {f"parameter:{name}": value for name, value in state.params.items()}
+        found |= {f"buffer:{name}": value for name, value in state.buffers.items()}
+        save_tensors(Path(out), found)
+        return {}
+
+    def evaluate(self, *, data: str, out: str) -> dict[str, Any]:
+        """Writes the output of the program for all examples in `data`, whole batches of them."""
+        held, n = load_tensors(Path(data)), len(next(iter(self._host_batch.values())))
+        parts: dict[str, list[np.ndarray]] = {}
+        for start in range(0, len(next(iter(held.values()))), n):
+            batch = self._program.put({k: v[start : start + n] for k, v in held.items()})
+            output = self._program.fetch(self._program.step(batch))
+            for name, value in trees.named(output, "output").items():
+                parts.setdefault(name, []).append(value)
+        save_tensors(Path(out), {name: np.concatenate(values) for name, values in parts.items()})
+        return {}
+
+    def export(self, *, folder: str) -> dict[str, Any]:
+        """Has the program write its model to `folder`, and returns the size of that in bytes."""
+        self._program.export(Path(folder))
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        if not files:
+            raise RuntimeError("the adapter said that it wrote its model, but there is no file")
+        return {"bytes": sum(path.stat().st_size for path in files)}
+
     def facts(self) -> dict[str, Any]:
         """The effective configuration, read back from the framework and from the process."""
         return {**self._program.facts(), "libraries": self.adapter.libraries(), **process.facts()}
@@ -382,6 +435,7 @@ class Requests:
     def remember(self, *, spec: dict[str, Any], inputs: str) -> dict[str, Any]:
         """Measures memory of build, first call and steady steps in this process: of the host above
         what was resident before the build, of the device as its allocator counts."""
+        self.adapter.prepare(spec["precision"])
         before = memory.resident()
         memory.reset_peak()
         self.build(spec=spec, inputs=inputs)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from adapters import model as models
+from adapters.precisions import PRECISIONS
 from adapters.registry import CONTROLS
 from adapters.training import RECIPES
 from harness import clock, controls, convergence, proof
@@ -18,6 +19,7 @@ from harness.client import Client, WorkerFailure
 from harness.lanes import Tensors, agree
 from harness.pool import Role
 from harness.protocol import load_tensors, save_tensors
+from harness.quality import Assessor
 from harness.verdicts import divergence, record
 from numerics import convergence as later
 from numerics import determinism, exact, judge, scaling
@@ -192,6 +194,21 @@ class Trial:
                 f"{_listed(own)} steps, but {other}",
             )
 
+    def quantize(self) -> None:
+        """Judges a quantized program on trained parameters, and records how good it is."""
+        self._phase("agree")
+        referee = self._runner.referee
+        found = Assessor(self._pool, referee, self.case, self._deadline).assess()
+        self.tell(found.facts)
+        self._decide(found.rows, "")
+        for metric, value in found.values.items():
+            self._measured(metric, [value])
+        score = found.facts["quality"]["score"]
+        self.note = (
+            f"{found.values['sqnr']:.1f} dB, {score} {found.values['score']:.4g} "
+            f"(lost {found.values['score_lost']:.4f}); {self.note}"
+        )
+
     def scale_losses(self, steps: int) -> None:
         """Judges loss scaling, step by step."""
         self._phase("agree")
@@ -245,7 +262,8 @@ class Trial:
             self._phase(phase)
             self._runner.referee.lanes.wait(purpose)
         self._phase("reference")
-        self._runner.referee.oracle(self.case).consensus()
+        if PRECISIONS[self.case.precision].scheme is None:  # else the oracle judges layers
+            self._runner.referee.oracle(self.case).consensus()
         self._deadline = clock.now() + self._pool.settings.case_timeout
 
     def _judge(self, tensors: Tensors) -> None:

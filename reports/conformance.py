@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.control_flow import control_flow
-from reports.data import BASELINE, CaseView, RunData, width
+from reports.data import BASELINE, CaseView, RunData, quantized, width
 from reports.determinism import determinism
 from reports.exercises import autodiff, operations
 from reports.exhibits import Cell, Column, Table, Topic
@@ -42,12 +42,15 @@ def topics(data: RunData) -> list[Topic]:
 
 def listed(view: CaseView) -> bool:
     """Whether a case has a row of its own among all cases."""
+    if quantized(view.case):
+        return view.status != "unsupported"
     faultless = view.status in ("ok", "unsupported") and view.badge.tone != "bad"
     return not (view.case.suite in _EXERCISES and faultless)
 
 
 def unsupported(data: RunData) -> Table | None:
-    """Reasons why exercises do not run, each with its count; None where all do."""
+    """Reasons why cases without a row of their own do not run, each with its count; None where
+    all do."""
     views = [v for v in data.cases if v.status == "unsupported" and not listed(v)]
     counts = Counter((v.case.suite, v.case.adapter, v.reason) for v in views)
     examples = {(v.case.suite, v.case.adapter, v.reason): v.case.key for v in reversed(views)}
@@ -58,9 +61,7 @@ def unsupported(data: RunData) -> Table | None:
         for named, count in sorted(counts.items())
         for suite, adapter, reason in [named]
     ]
-    return (
-        Table("Exercises that are unsupported, by reason", columns, tuple(rows)) if rows else None
-    )
+    return Table("What else is unsupported, by reason", columns, tuple(rows)) if rows else None
 
 
 def _plain(text: str) -> Cell:
@@ -93,8 +94,9 @@ class Matrix:
 
 def matrices(data: RunData) -> list[Matrix]:
     """One matrix per suite without a topic or section of its own, in alphabetical order."""
-    suites = sorted({view.case.suite for view in data.cases} - {*TOPICS, *_ELSEWHERE})
-    return [_matrix(suite, [v for v in data.cases if v.case.suite == suite]) for suite in suites]
+    views = [view for view in data.cases if not quantized(view.case)]
+    suites = sorted({view.case.suite for view in views} - {*TOPICS, *_ELSEWHERE})
+    return [_matrix(suite, [v for v in views if v.case.suite == suite]) for suite in suites]
 
 
 def _matrix(suite: str, views: Sequence[CaseView]) -> Matrix:

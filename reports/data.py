@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports import mixed
+from reports import mixed, quality
 from reports.anchors import Anchors
 from reports.badges import Badge, badge
 from results import display, frame
@@ -18,11 +18,21 @@ from results.store import Run
 
 #: The adapter that others are compared with, where it took part.
 BASELINE = "torch_eager"
-#: Precisions in the order of the page: the widest first, then mixed ones.
+#: Precisions whose layers compute with integers, or with floating-point numbers of 8 bits.
+QUANTIZED = (
+    *("int8_dynamic", "int8_static", "int8_static_tensor", "int8_static_symmetric"),
+    *("int8_static_percentile", "int8_static_entropy", "int16_static", "int8_weight_only"),
+    *("int4_weight_only", "int8_qat", "int8_dynamic_legacy", "fp8_dynamic"),
+)
+#: Precisions in the order of the page: the widest first, then mixed ones, then quantized ones.
 PRECISIONS = (
     *("fp64", "fp32", "tf32", "bf16", "fp16"),
     *("amp_bf16", "amp_fp16", "amp_bf16_native", "amp_fp16_native"),
+    *QUANTIZED,
 )
+#: The suite that judges quantized programs on trained parameters, and those that measure them.
+QUALITY = "quantization"
+STEADY = ("performance", "memory", "speedup")
 #: Suites whose outcome is the verdict -> what `ok` says there. Nothing in them is timed alone.
 _BY_OUTCOME = {"convergence": "reached", "loss_scaling": "as specified"}
 
@@ -31,6 +41,11 @@ def width(precision: str) -> tuple[int, str]:
     """Sorts precisions as PRECISIONS does; any other comes after them, by its name."""
     known = precision in PRECISIONS
     return PRECISIONS.index(precision) if known else len(PRECISIONS), precision
+
+
+def quantized(case: Case) -> bool:
+    """Whether the section on quantization shows a case; other sections leave it out."""
+    return case.suite == QUALITY or (case.suite in STEADY and case.precision in QUANTIZED)
 
 
 @dataclass(frozen=True)
@@ -62,13 +77,19 @@ class CaseView:
 
     @property
     def configuration(self) -> tuple[Mapping[str, Any], ...]:
-        """The facts without curves, which a section of their own shows, and without what
-        `policies` and `scaled_losses` say."""
+        """The facts without those that a section of their own shows, and without what `policies`
+        and `scaled_losses` say; dtypes of weights by dtype."""
         plain = (
-            {n: v for n, v in each.items() if n != "convergence" and not mixed.told(n, v)}
+            {n: quality.by_dtype(v) if n == "weight_dtypes" else v
+             for n, v in each.items() if not self._shown_elsewhere(n, v)}
             for each in self.facts
-        )
+        )  # fmt: skip
         return tuple(facts for facts in plain if facts)
+
+    def _shown_elsewhere(self, name: str, fact: Any) -> bool:
+        if name == "quality":
+            return self.published and quality.read(fact) is not None
+        return name == "convergence" or mixed.told(name, fact)
 
     @property
     def policies(self) -> tuple[mixed.Policy, ...]:
@@ -111,6 +132,11 @@ class RunData:
     def adapters(self) -> list[str]:
         """The adapters of the run, the baseline first."""
         return display.table_order([view.case.adapter for view in self.cases], BASELINE)
+
+    @property
+    def precisions(self) -> list[str]:
+        """The precisions of the run, in the order of the page."""
+        return sorted({view.case.precision for view in self.cases}, key=width)
 
 
 def prepare(run: Run, *, prefix: str = "", links: Mapping[str, str] | None = None) -> RunData:

@@ -41,6 +41,7 @@ class Row:
     flags   what makes the row's figures less trustworthy
     badge   why there are no figures
     detail  what else there is to say about what the row is about
+    why     what to say beside the badge of a row without figures
     heading whether it is the title of the rows that follow, and has no cells
     """
 
@@ -51,6 +52,7 @@ class Row:
     badge: Badge | None = None
     detail: str = ""
     heading: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """One self-contained page from stored runs: index.html opens from disk, offline.
 
 A run is prepared (`data`), its sections are made (`conformance`, `convergence`, `performance`,
-`precision`, `cold_start`, `scaling`, `machine`), and templates turn them into HTML. A site of
-several pages can call the same sections page by page. Traces are the only other files; they lie
-beside the page.
+`precision`, `quantization`, `cold_start`, `scaling`, `machine`), and templates turn them into HTML.
+A site of several pages can call the same sections page by page. Traces are the only other files;
+they lie beside the page.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from reports.convergence import convergence
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
 from reports.precision import precision
+from reports.quantization import quantization
 from reports.scaling import scaling
 from reports.scorecards import scorecards
 from results import atomic, describe, display, store
@@ -155,6 +156,7 @@ _FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
     "latency": performance.latency,
     "memory": performance.memory,
     "precision": precision,
+    "quantization": quantization,
     "start": cold_start,
     "scaling": scaling,
 }
@@ -209,8 +211,9 @@ def _templates() -> Environment:
 
 
 def _breakable(name: str) -> Markup:
-    """A key that may wrap after a slash."""
-    return Markup("/<wbr>").join(name.split("/"))
+    """A name that may wrap after a slash or an underscore."""
+    parts = (Markup("_<wbr>").join(part.split("_")) for part in name.split("/"))
+    return Markup("/<wbr>").join(parts)
 
 
 def _lines(text: str, limit: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from reports.data import RunData
+from reports.data import RunData, quantized
 from reports.entries import EMPTY, Entry, Group, cell, groups, range_cell, relative, row
 from reports.exhibits import Cell, Column, Exhibit, Panel, Table
 from reports.panels import INTERVAL, chart, names, panel, present, table, versus
@@ -135,8 +135,9 @@ def _differences(entry: Entry) -> str:
 
 
 def steady(data: RunData) -> list[Group]:
-    """The groups that are no points of a curve."""
-    return [group for group in groups(data) if not group.case.suite.startswith(SWEEP)]
+    """The groups that are no points of a curve, and that no section of their own shows."""
+    found = (group for group in groups(data) if not group.case.suite.startswith(SWEEP))
+    return [group for group in found if not quantized(group.case)]
 
 
 def _speed(data: RunData, group: Group) -> Exhibit:

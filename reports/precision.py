@@ -10,19 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from reports.convergence import count, learning
-from reports.data import CaseView, RunData
+from reports.data import QUANTIZED, CaseView, RunData
 from reports.entries import EMPTY, Figure, cell, relative, where
 from reports.exhibits import Cell, Column, Exhibit, Panel, Row
 from reports.panels import table
 from reports.performance import PARTS
-from reports.tradeoff import Mark, tradeoff
-from reports.variants import Place, Variant, variants
+from reports.tradeoff import ERROR, LEAST, Mark, tradeoff
+from reports.variants import BASE, Place, Variant, variants
 from results import display
 from results.records import Case
 
-#: What the others are compared with.
-BASE = "fp32"
-_SPEED = "throughput"
+_SPEED, _PAIRED = "throughput", "speedup"
 #: The first that was measured stands for the memory of a step.
 _PEAKS = (
     ("device_peak_bytes", Column("Peak on the device", True, "over steady steps")),
@@ -58,7 +56,9 @@ def _panel(data: RunData, case: Case, variants: Sequence[Variant]) -> Panel:
     named = ("precision", case.key)
     caption = f"Speed, memory and accuracy by precision, {title}"
     shown = table(caption, [Column("Precision"), *(column for column, _ in columns)], rows)
-    drawn = tradeoff(data, marks, data.anchors.take("chart", *named), caption) if marks else None
+    order = [name for name in data.precisions if name not in QUANTIZED]
+    chart_id = data.anchors.take("chart", *named) if marks else ""
+    drawn = tradeoff(data, marks, order, ERROR, chart_id, caption) if marks else None
     return Panel(title, where(case), data.anchors.take(*named), (Exhibit(shown, drawn, wide=True),))
 
 
@@ -73,8 +73,9 @@ def _columns(variants: Sequence[Variant]) -> list[tuple[Column, Maker]]:
     there = {metric for variant in variants for metric in variant.entry.figures}
     columns: list[tuple[Column, Maker]] = [(Column("Verdict"), _verdict)]
     if _SPEED in there:
-        hint = f"throughput over that of the same adapter in {BASE}; above 1 is faster"
         columns.append((Column("Examples/s", True, "throughput, median and interval"), _speed))
+    if there & {_SPEED, _PAIRED}:
+        hint = f"how many times faster than the same adapter in {BASE}: above 1 is faster"
         columns.append((Column(f"vs {BASE}", True, hint), _faster))
     columns += [(column, _peak(metric)) for metric, column in _PEAKS if metric in there][:1]
     columns += [(Column(name.capitalize(), True), _of(m)) for m, name in PARTS if m in there]
@@ -108,7 +109,17 @@ def _speed(variant: Variant, base: Variant | None) -> Cell:
 
 
 def _faster(variant: Variant, base: Variant | None) -> Cell:
-    return _versus(_SPEED, variant, base)
+    """From paired rounds, which have an interval, where there are such."""
+    paired = _paired(variant, base)
+    if paired is None:
+        return _versus(_SPEED, variant, base)
+    hint = f"paired rounds with {BASE}; {paired.hint}"
+    small = () if math.isnan(paired.low) else (paired.range.text,)
+    return replace(paired.cell, hint=hint, small=small)
+
+
+def _paired(variant: Variant, base: Variant | None) -> Figure | None:
+    return None if base is not None and base.diverges else variant.entry.get(_PAIRED)
 
 
 def _peak(metric: str) -> Maker:
@@ -187,11 +198,16 @@ def _median(view: CaseView | None) -> str:
 def _mark(variant: Variant, base: Variant | None) -> Mark | None:
     """Where it lies in the chart; None without an error or without a speed to compare."""
     output = variant.output
-    mine, theirs = (v.entry.get(_SPEED) if v else None for v in (variant, base))
     if output is None or not math.isfinite(output.error):
         return None
-    if mine is None or theirs is None or not theirs.value:
+    paired = _paired(variant, base)
+    mine, theirs = (v.entry.get(_SPEED) if v else None for v in (variant, base))
+    if paired is not None:
+        speed, flags = paired.value, paired.flags
+    elif mine is None or theirs is None or not theirs.value:
         return None
-    flags = tuple(sorted({*mine.flags, *theirs.flags}))
+    else:
+        speed, flags = mine.value / theirs.value, tuple(sorted({*mine.flags, *theirs.flags}))
     case = variant.case
-    return Mark(case.adapter, case.precision, output.error, mine.value / theirs.value, flags)
+    told = f"{display.ratio(speed)}, error {display.error(output.error)}"
+    return Mark(case.adapter, case.precision, max(output.error, LEAST), speed, told, flags)

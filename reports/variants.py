@@ -1,18 +1,20 @@
-"""What a run knows of each model in each adapter and precision: the cases that were timed and whose
-memory was measured, how their tensors were judged, and how training in that precision went."""
+"""What a run knows of each model in each adapter and precision: the cases that were timed, alone or
+in turns with float32, and whose memory was measured, how their tensors were judged, and how
+training in that precision went."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reports.data import CaseView, RunData, width
+from reports.data import QUALITY, STEADY, CaseView, RunData, quantized, width
 from reports.entries import Entry, all_groups
 from results import frame
 from results.records import Agreement, Case
 
-#: A case of the first is timed, one of the second has its memory measured.
-SUITES = ("performance", "memory")
+#: What the others are compared with.
+BASE = "fp32"
+_SUITES = (QUALITY, *STEADY)
 _ANY = "any"  # in place of what does not count
 
 #: Where training until a score ran: size, batch, recipe.
@@ -23,7 +25,7 @@ Place = tuple[str, int, str]
 class Variant:
     """An adapter in one precision.
 
-    views     its cases, the timed one first
+    views     its cases: the one whose quality was assessed first, then the timed one
     entry     the published figures of all of them
     compared  its tensors as they were judged, without those whose reference cannot be used
     trained   its cases of the convergence suite, by where they ran
@@ -39,6 +41,15 @@ class Variant:
         return self.views[0].case
 
     @property
+    def diverges(self) -> bool:
+        """Whether any of its cases says that the program is wrong, or that nobody can judge it."""
+        return any(
+            view.status in ("divergent", "mistrusted")
+            or (view.status == "ok" and not view.published)
+            for view in self.views
+        )
+
+    @property
     def output(self) -> Agreement | None:
         """Its worst output."""
         outputs = (row for row in self.compared if row.quantity == "output")
@@ -50,13 +61,13 @@ class Variant:
         return max(self.compared, key=_error, default=None)
 
 
-def variants(data: RunData) -> dict[Case, list[Variant]]:
+def variants(data: RunData, *, integers: bool = False) -> dict[Case, list[Variant]]:
     """By what is the same in all of them; adapters in the page's order, the widest precision
-    first."""
+    first. `integers`: those that are quantized and what they are compared with, else the others."""
     found: dict[Case, dict[Case, list[Entry]]] = {}
     for entry in (entry for group in all_groups(data) for entry in group.entries):
         case = entry.view.case
-        if case.suite in SUITES:
+        if _belongs(case, integers=integers):
             alike = replace(case, suite=_ANY, adapter=_ANY, precision=_ANY)
             found.setdefault(alike, {}).setdefault(replace(case, suite=_ANY), []).append(entry)
     judged, trained = frame.agreements_by_case(data.run), _trained(data)
@@ -70,12 +81,19 @@ def variants(data: RunData) -> dict[Case, list[Variant]]:
     }
 
 
+def _belongs(case: Case, *, integers: bool) -> bool:
+    steady = case.suite in STEADY
+    if integers:
+        return quantized(case) or (steady and case.precision == BASE)
+    return steady and not quantized(case)
+
+
 def _variant(
     entries: Sequence[Entry],
     judged: Mapping[Case, Sequence[Agreement]],
     trained: Mapping[Case, Mapping[Place, CaseView]],
 ) -> Variant:
-    entries = sorted(entries, key=lambda entry: SUITES.index(entry.view.case.suite))
+    entries = sorted(entries, key=lambda entry: _SUITES.index(entry.view.case.suite))
     views = tuple(entry.view for entry in entries)
     figures = {metric: made for entry in entries for metric, made in entry.figures.items()}
     rows = (row for view in views for row in judged.get(view.case, ()))

@@ -22,14 +22,18 @@ _SCALES = {
 #: Units that are not written: a column of rates or counts says in its heading what it holds.
 _PLAIN = {"1/s": "", "1": "×"}
 
+#: Metrics of unit 1 that are not "times" something.
+_SCORES = ("top1_agreement", "score", "score_lost")
+
 #: What a verdict is called on a page; the others carry their own name.
 _VERDICT_NAMES = {"identical": "identical (fp64)"}
 NONE = "–"
 
 
 def unit_of(metric: str, unit: str) -> str:
-    """The unit in which a metric is shown: a fraction of a peak is read in percent."""
-    return "%" if metric == "peak_fraction" else unit
+    """The unit in which a metric is shown: a fraction of a peak is read in percent, and scores are
+    no ratios."""
+    return "%" if metric == "peak_fraction" else "" if metric in _SCORES else unit
 
 
 def quantity(value: float, unit: str) -> str:

@@ -39,6 +39,15 @@ METRICS: dict[str, tuple[str, str]] = {
     "device_compile_peak_bytes": ("B", "peak device memory of build and first call"),
     "device_reserved_bytes": ("B", "the most that the framework's allocator took from the device"),
     "device_process_bytes": ("B", "device memory of the process by the driver, context included"),
+    "artifact_bytes": ("B", "the model for inference, as the framework writes it to a file"),
+    "sqnr": (
+        "dB",
+        "10 log10(signal / quantization noise) of the output against float64, held-out examples",
+    ),
+    "top1_agreement": ("1", "held-out examples whose largest logit is that of float64"),
+    "kl_divergence": ("nat", "mean divergence of the output's probabilities from float64's"),
+    "score": ("1", "the model's own score on held-out examples: accuracy, say"),
+    "score_lost": ("1", "how much worse the score is than that of float64; below 0: better"),
     "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),
     "bytes_per_step": ("B", "what one step must read and write at least, counted from the model"),
     "steps_to_target": ("steps", "steps of training until the model's goal is reached, per seed"),
@@ -47,8 +56,14 @@ METRICS: dict[str, tuple[str, str]] = {
         "time of training until the model's goal is reached, per seed: batches to the device, "
         "steps, and compiling on the first; evaluation is not counted",
     ),
+    "speedup": (
+        "1",
+        "step time in fp32 over step time, paired rounds in the same adapter: above 1 is faster",
+    ),
     "control_ratio": ("1", "step time over that of the native control, paired rounds"),
 }
+#: Metrics that may be below 0.
+SIGNED = ("sqnr", "score_lost")
 #: Metrics that are never stored: `results.derived` computes them from those that are.
 DERIVED: dict[str, tuple[str, str]] = {
     "latency_p50": ("s", "half of all synchronised calls take at most this long"),

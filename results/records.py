@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.metrics import LIMITS, METRICS
+from results.metrics import LIMITS, METRICS, SIGNED
 
 SCHEMA = 3
 READABLE = (1, 2, 3)
@@ -126,7 +126,9 @@ class Measurement:
         if not self.values:
             raise RecordError(f"{self.metric} has no values")
         for value in self.values:
-            if not _number(value) or not math.isfinite(value) or value < 0:
+            if not _number(value) or not math.isfinite(value):
+                raise RecordError(f"{self.metric} has the value {value!r}, but should be finite")
+            if value < 0 and self.metric not in SIGNED:
                 raise RecordError(f"{self.metric} has the value {value!r}, but should be >= 0")
 
 

@@ -36,6 +36,10 @@ SECTIONS: Mapping[str, tuple[Callable[[Case], bool], Callable[[Case], str]]] = {
         lambda c: f"{c.mode} {c.model} {c.precision} {c.recipe}".strip(),
     ),
     "convergence": (lambda c: c.suite == "convergence", lambda c: f"{c.model} {c.precision}"),
+    "quantization": (
+        lambda c: c.suite == "quantization" and c.precision != "fp32",  # what it is compared with
+        lambda c: c.precision,
+    ),
     "travel": (lambda c: c.suite == "travel", lambda c: f"{c.mode} {c.model} {c.recipe}".strip()),
     "autodiff": (lambda c: c.suite == "autodiff", lambda c: c.model),
     "control flow": (lambda c: c.suite == "control", lambda c: c.model),

@@ -21,6 +21,7 @@ _REPEATED = (
     *("step_time", "throughput", "dispatch_time", "device_time", "transfer_time"),
     *QUANTILES,
     "control_ratio",
+    "speedup",
 )
 #: How far an interval may reach to one side, over the figure, before the figure is `noisy`.
 NOISY = 0.05

@@ -3,7 +3,11 @@
 from adapters import model as models
 from suites.selection import Plan
 
-GOALS = {name: goal for name in models.names() if (goal := models.get(name).goal) is not None}
+GOALS = {
+    name: goal
+    for name in models.names()
+    if (goal := models.get(name).goal) is not None and goal.compared
+}
 
 
 def plans(suite: str) -> list[Plan]:

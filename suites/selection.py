@@ -14,12 +14,16 @@ from results.records import DEVICES, Case
 
 PRECISIONS = tuple(precisions.PRECISIONS)
 PROGRAMS = 10  # that are drawn for a property
+#: Models that are quantized: those that people ship in integers.
+SHIPPED = ("mlp", "convnet", "resnet50", "vit", "bert", "lstm")
 SWEEPS = ("batch", "threads", "length")
 #: What preset quick measures of all models that it checks, unless models are asked for by name: a
 #: perceptron, a convolutional network, a recurrent one, an encoder and a decoder.
 MEASURED = ("mlp", "convnet", "lstm", "vit", "gpt")
+#: Precisions of integers.
+QUANTIZED = tuple(name for name, known in precisions.PRECISIONS.items() if known.scheme is not None)
 #: Precisions below fp32, but for the usual amp_bf16: measured by presets standard and full.
-LOWER = tuple(name for name in PRECISIONS if name not in ("fp64", "fp32", "amp_bf16"))
+LOWER = tuple(name for name in PRECISIONS if name not in ("fp64", "fp32", "amp_bf16", *QUANTIZED))
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,13 @@ def in_precisions(suite: str, *modes: str) -> list[Plan]:
     preset standard on, in the others."""
     mixed = Plan(suite, ("train",), ("amp_bf16",), "small", later=("torch_compile", "tf_xla"))
     others = tuple(mode for mode in modes if mode != "train")
+    quantized = Plan(suite, ("infer",), QUANTIZED, "small", models=SHIPPED, thorough=QUANTIZED)
     return [
         Plan(suite, modes, ("fp32",), "small"),
         *([mixed] if "train" in modes else []),
         Plan(suite, others, ("amp_bf16",), "small", thorough=("amp_bf16",)),
         Plan(suite, modes, LOWER, "small", thorough=LOWER),
+        *([quantized] if "infer" in modes else []),
     ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from results.metrics import METRICS
 from results.records import Agreement, Case, Facts, Limit, Measurement, Outcome, Record
 from results.store import RunWriter
+from tests import sample_quantization
 
 MODELS = ("mlp", "convnet", "vit")
 ADAPTERS = ("torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime")
@@ -103,12 +104,16 @@ def write(
     hostile: bool = True,
     processes: int = 3,
     exercises: bool = False,
+    quantized: bool = False,
 ) -> Path:
-    """Writes the run, with the suites of exercises if wanted, and returns its folder."""
+    """Writes the run, with the suites of exercises and quantized programs if wanted, and returns
+    its folder."""
     writer = RunWriter(root, run_id, ENVIRONMENT | {"run_id": run_id})
     for record in records(hostile=hostile, processes=processes):
         writer.append(record)
     for record in exercise_records(hostile=hostile) if exercises else ():
+        writer.append(record)
+    for record in sample_quantization.records() if quantized else ():
         writer.append(record)
     writer.close()
     trace = root / run_id / TRACE

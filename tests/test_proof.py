@@ -62,3 +62,34 @@ def test_a_retrace_between_two_readings_is_told():
     assert proof.recompiled({}, before) == ""
     after = {"compilations": 3, "graph_breaks": 0}
     assert proof.recompiled(before, after) == "compilations went from 1 to 3"
+
+
+QUANTIZED = {
+    **RIGHT,
+    "parameter_dtypes": ["float32", "int8"],
+    "weight_dtypes": {"fc1/w": "int8"},
+    "integer_kernels": ["QGemm"],
+}
+IN_INTEGERS = Case("performance", "infer", "mlp", "tiny", "backend", "cpu", "int8_dynamic", 4)
+
+
+def test_integers_are_no_fallback():
+    assert proof.fallbacks(IN_INTEGERS, QUANTIZED, threads=2) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"weight_dtypes": {}}, "no weight is quantized"),
+        ({"weight_dtypes": {"fc1/w": "float32"}}, "the weight fc1/w is float32, but should be int"),
+        ({"integer_kernels": []}, "no kernel multiplies integers"),
+    ],
+)
+def test_silent_float32_is_found(changes, told):
+    (found,) = proof.fallbacks(IN_INTEGERS, QUANTIZED | changes, threads=2)
+    assert told in found
+
+
+def test_weights_alone_may_be_multiplied_as_real_numbers():
+    case = Case("performance", "infer", "mlp", "tiny", "backend", "cpu", "int8_weight_only", 4)
+    assert proof.fallbacks(case, QUANTIZED | {"integer_kernels": []}, threads=2) == []

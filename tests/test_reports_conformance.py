@@ -175,7 +175,7 @@ def test_exercises_without_a_fault_have_no_row_among_all_cases(run, html):
     shown = Page(html)
     assert "operations/infer/matmul/tiny/jax_jit/cpu/fp32/b1" not in shown.ids
     assert "operations/infer/conv2d/tiny/tf_graph/cpu/fp32/b1" in shown.ids
-    assert re.search(r"\d+ cases of exercises that agree or are unsupported are", shown.text)
+    assert re.search(r"\d+ cases that agree or are unsupported are", shown.text)
     assert re.search(
         r"onnx_runtime operations 20 this adapter computes no gradients train/", shown.text
     )

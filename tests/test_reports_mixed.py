@@ -102,17 +102,17 @@ def test_every_precision_of_the_adapters_has_its_place_in_the_order_of_the_page(
 
 
 def test_unknown_precisions_come_last_by_name():
-    names = ["int8_static", "amp_bf16", "fp64", "int8_dynamic", "bf16", "fp32"]
+    names = ["posit8", "int8_static", "amp_bf16", "fp64", "posit16", "bf16", "fp32"]
     assert sorted(names, key=data.width) == [
-        "fp64", "fp32", "bf16", "amp_bf16", "int8_dynamic", "int8_static",
+        "fp64", "fp32", "bf16", "amp_bf16", "int8_static", "posit16", "posit8",
     ]  # fmt: skip
 
 
 def test_one_order_in_cases_matrix_sections_and_rows():
-    names = ["int8_dynamic", "amp_bf16", "bf16", "fp32", "fp64"]
+    names = ["posit16", "amp_bf16", "bf16", "fp32", "fp64"]
     cases = [replace(CASE, precision=name) for name in names]
     found = prepared(*(timed(case, 100.0) for case in cases))
-    wanted = ["fp64", "fp32", "bf16", "amp_bf16", "int8_dynamic"]
+    wanted = ["fp64", "fp32", "bf16", "amp_bf16", "posit16"]
     assert [view.case.precision for view in found.cases] == wanted
     (matrix,) = conformance.matrices(found)
     assert [block.title for block in matrix.blocks] == [f"train, {n}, small, cpu" for n in wanted]

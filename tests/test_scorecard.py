@@ -96,6 +96,21 @@ def test_json_and_badge_say_the_same_and_escape_names():
     assert "100.0% of a part" in scorecard.badge(card)
 
 
+def test_a_quantized_precision_is_as_good_as_its_worst_model():
+    """What the others are compared with is no item."""
+    ends = {("mlp", "fp32"): "ok",
+            ("mlp", "int8_static"): "ok", ("vit", "int8_static"): "divergent",
+            ("mlp", "int8_dynamic"): "ok", ("vit", "int8_dynamic"): "unsupported",
+            ("mlp", "int8_qat"): "unsupported"}  # fmt: skip
+    records = [
+        outcome(case("quantization", model=model, precision=precision), status)
+        for (model, precision), status in ends.items()
+    ]
+    found = section(records, "quantization")
+    assert (found.passed, found.wrong, found.unsupported, found.total) == (1, 1, 1, 3)
+    assert found.wrong_items == ("int8_static",)
+
+
 def test_a_badge_of_everything_is_not_of_a_part():
     suites = [
         ("operations", "infer"), ("operations", "train"), ("conformance", "infer"),
@@ -103,6 +118,8 @@ def test_a_badge_of_everything_is_not_of_a_part():
         ("traps", "infer"), ("determinism", "infer"), ("convergence", "train"),
         ("travel", "train"), ("precision", "train"),
     ]  # fmt: skip
-    (card,) = scorecard.cards([outcome(case(suite, mode)) for suite, mode in suites])
+    ran = [case(suite, mode) for suite, mode in suites]
+    ran.append(case("quantization", precision="int8_static"))
+    (card,) = scorecard.cards(map(outcome, ran))
     assert card.complete
     assert "of a part" not in scorecard.badge(card)

@@ -85,7 +85,8 @@ def test_the_real_tables_have_something_for_every_adapter():
     for module in (autodiff, control, operations, traps):
         table = Table("t", module.exercises)
         cases = Selection(Registry.load()).exercises(table)
-        assert {case.adapter for case in cases} == set(Registry.load().modules)
+        without = {"litert"}  # which runs no single operations
+        assert {case.adapter for case in cases} == set(Registry.load().modules) - without
         assert {case.model for case in cases} == set(table.subjects())
 
 

@@ -125,8 +125,9 @@ def test_every_provoked_fault_is_one_outcome_and_the_report_shows_it(tmp_path):
         "needs_missing_package": {"unsupported"},
         "falls_back": {"ok", "failed"},
     }
-    # float64, float32, and four that are measured: steps, cold start, latency, memory
-    assert len(run.outcomes) == 6 * len(TOYS)
+    # float64, float32, what quantization is compared with, and four that are measured: steps, cold
+    # start, latency, memory
+    assert len(run.outcomes) == 7 * len(TOYS)
     assert len({(o.case.suite, o.case.key) for o in run.outcomes}) == len(run.outcomes)
     assert {m.case.adapter for m in run.measurements} == {"backend"}
     page = (tmp_path / "report" / "index.html").read_text()

@@ -10,7 +10,14 @@ which imports this package with its models, loads none.
 from adapters.data.chance import keep_mask, noised
 from adapters.data.clicks import clicks
 from adapters.data.common import DataError
-from adapters.data.digits import digit_rows, digit_rows_split, digit_sequence, digits, digits_split
+from adapters.data.digits import (
+    colour_digits_split,
+    digit_rows,
+    digit_rows_split,
+    digit_sequence,
+    digits,
+    digits_split,
+)
 from adapters.data.photographs import (
     detection,
     photo_patches,
@@ -18,7 +25,15 @@ from adapters.data.photographs import (
     segmentation,
     segmentation_split,
 )
-from adapters.data.text import CHARACTERS, bpe, characters, characters_split, checksum, masked_text
+from adapters.data.text import (
+    CHARACTERS,
+    bpe,
+    characters,
+    characters_split,
+    checksum,
+    masked_text,
+    masked_text_split,
+)
 from adapters.data.video import video
 from adapters.data.volumes import volumes
 
@@ -30,6 +45,7 @@ __all__ = [
     "characters_split",
     "checksum",
     "clicks",
+    "colour_digits_split",
     "detection",
     "digit_rows",
     "digit_rows_split",
@@ -38,6 +54,7 @@ __all__ = [
     "digits_split",
     "keep_mask",
     "masked_text",
+    "masked_text_split",
     "noised",
     "photo_patches",
     "photographs",

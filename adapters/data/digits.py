@@ -39,6 +39,13 @@ def digits_split(side: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     return _chosen(np.flatnonzero(~held), side), _chosen(np.flatnonzero(held), side)
 
 
+def colour_digits_split(side: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(training set, held-out set) of `digits_split` with three equal channels, (N, side, side,
+    3), for networks that take colour."""
+    train, held = ({**part, "x": np.repeat(part["x"], 3, axis=-1)} for part in digits_split(side))
+    return train, held
+
+
 def digit_rows(batch: int) -> dict[str, np.ndarray]:
     """The digits as sequences of their 8 rows: x (batch, 8, 8) float64, as (example, row, pixel),
     normalised as in `digits`, and y (batch,) int64 in 0..9."""

@@ -93,6 +93,19 @@ def masked_text(
     return _first(every, batch)
 
 
+def masked_text_split(
+    vocabulary: int, length: int, examples: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(training set, held-out set) of `masked_text`: of so many examples, the first nine tenths and
+    the rest. Pairs whose second piece is from elsewhere may share that piece with the other
+    set."""
+    every = masked_text(vocabulary, length, examples)
+    border = round((1 - HELD_OUT) * examples)
+    train, held = ({n: v[part] for n, v in every.items()}
+                   for part in (slice(border), slice(border, None)))  # fmt: skip
+    return train, held
+
+
 def checksum() -> str:
     """The SHA-256 of the text. Raises DataError where the release is known to have another."""
     return hashlib.sha256(_text().encode()).hexdigest()

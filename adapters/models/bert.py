@@ -4,13 +4,16 @@ masked tokens and tells whether the second sentence follows the first. No dropou
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from adapters import layers
-from adapters.data import masked_text
-from adapters.model import Model, Published, near
+from adapters.data import masked_text, masked_text_split
+from adapters.model import Goal, Model, Published, near
 
 EPSILON = 1e-12  # of every layer normalisation, as published
 SEGMENTS = 2
 NOT_ASKED = -1  # the label of a token that counts for nothing
+PAIRS = 2000  # of the text, for training and for what is held out
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ def loss(ops, output, y):
     return ops.add(tokens, ops.cross_entropy(output["class"], y["class"]))
 
 
+def restored(output, y):
+    """The share of the tokens asked for whose largest logit is right."""
+    asked = y["tokens"] != NOT_ASKED
+    return float(np.mean(np.argmax(output["tokens"], axis=-1)[asked] == y["tokens"][asked]))
+
+
 MODEL = Model(
     sizes={
         "tiny": Config(vocabulary=300, positions=16, length=16, width=16, depth=1, heads=2),
@@ -95,6 +104,16 @@ MODEL = Model(
     forward=forward,
     loss=loss,
     recipe="adamw_clip",
+    goal=Goal(
+        data=lambda config: masked_text_split(config.vocabulary, config.length, PAIRS),
+        score=restored,
+        name="masked tokens restored",
+        target=0.5,
+        steps=1000,
+        batch=16,
+        recipe="adamw",
+        compared=False,
+    ),
     lengths=(16, 32, 64, 128, 256, 512),
     at_length=at_length,
     published={

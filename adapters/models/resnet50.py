@@ -4,8 +4,8 @@ publish it: the stride of a block is in its 3x3 convolution, not in the first 1x
 from dataclasses import dataclass
 
 from adapters.convolutions import Convolutions, Initial
-from adapters.data import photographs
-from adapters.model import Model, Published
+from adapters.data import colour_digits_split, photographs
+from adapters.model import Goal, Model, Published, accuracy
 
 EXPANSION = 4  # channels behind a block / channels inside
 LAST = 0.3  # the scale that ends a branch (Goyal et al. 2017 start at 0, which hides the branch)
@@ -85,6 +85,16 @@ MODEL = Model(
     example=lambda config, batch: photographs(config.side, batch),
     forward=forward,
     recipe="sgd_momentum",
+    goal=Goal(
+        data=lambda config: colour_digits_split(config.side),
+        score=accuracy,
+        name="accuracy",
+        target=0.95,
+        steps=300,
+        batch=32,
+        recipe="sgd_momentum",
+        compared=False,
+    ),
     published={
         "full": Published(
             parameters=25_557_032,

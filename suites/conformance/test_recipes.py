@@ -18,7 +18,7 @@ def plan(model: str, recipes: tuple[str, ...]) -> Plan:
         recipes=recipes,
         models=(model,),
         second=("fp32",),  # a compiler compiles the same loss for each
-        later=("torch_compile",),  # its optimizer is that of torch_eager
+        later=("torch_compile", "litert"),  # whose optimizer is that of torch_eager, or none
     )
 
 
