@@ -30,7 +30,8 @@ class Scheme:
                         they are taken from each tensor when it comes
     per_channel         a scale for each output channel of a weight (int4: for each group of inputs
                         as well), rather than one for all
-    symmetric           activations have their zero at 0, too
+    symmetric           activations have their zero in the middle: at 0, or at 128 of uint8. Of what
+                        is static; dynamic numbers are as the engine takes them, and told
     trained             weights were trained with rounding to these integers in the forward pass
     floating            the bits are those of floating-point numbers: float8_e4m3
     legacy              through an interface that its framework has deprecated
