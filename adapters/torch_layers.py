@@ -94,13 +94,19 @@ class Finder(Unfused, TorchOps):
             self.elements[name] = w.numel()
 
 
-def find(spec: Spec, params: Mapping[str, Any], buffers: Mapping[str, Any]) -> Finder:
-    """The weights of the model, from a run without numbers on one of its examples."""
+def find(
+    spec: Spec, params: Mapping[str, Any], buffers: Mapping[str, Any], *, like: trees.Tree = None
+) -> Finder:
+    """The weights of the model, from a run without numbers on one of its examples, or on inputs
+    `like` these: a recurrence has as many calls as they have positions."""
     empty = {n: torch.empty(np.shape(v), device="meta") for n, v in {**params, **buffers}.items()}
     finder = Finder(empty)
-    model = models.get(spec.model)
-    batch = model.example(model.config(spec.size, spec.length), 1)
-    x = trees.over(_empty, trees.part(batch, "x"))
+    if like is None:
+        model = models.get(spec.model)
+        batch = model.example(model.config(spec.size, spec.length), 1)
+        x = trees.over(_empty, trees.part(batch, "x"))
+    else:
+        x = trees.over(lambda tensor: tensor.to("meta"), like)
     with torch.no_grad():
         replace(spec, noise=None, fault="").network(finder).forward(empty, x)
     return finder

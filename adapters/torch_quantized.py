@@ -107,12 +107,16 @@ class Program(torch_eager.Program):
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         found = torch_layers.find(self._spec, params, buffers)
-        self._calls = [
-            call
+        self._weights = {
+            call.weight: call.bias
             for call in found.calls
             if call.op == "dense" and self._kind.takes(*params[call.weight].shape)
-        ]
-        self._weights = {call.weight: call.bias for call in self._calls}
+        }
+        #: Nothing but the shapes of these is looked at.
+        self._given = (
+            {name: np.broadcast_to(0.0, value.shape) for name, value in params.items()},
+            {name: np.broadcast_to(0.0, value.shape) for name, value in buffers.items()},
+        )
         share = found.share(set(self._weights))
         require(share >= torch_layers.HALF, self._kind.few.format(share=share))
         super().load(params, buffers)
@@ -128,7 +132,9 @@ class Program(torch_eager.Program):
     def layers(self, batch: Any) -> list[Layer]:
         with torch.inference_mode():
             kept = self._watched({**self._params, **self._buffers}, batch[0])
-        return [self._layer(*pair) for pair in zip(self._calls, kept, strict=True)]
+        found = torch_layers.find(self._spec, *self._given, like=batch[0])
+        calls = [call for call in found.calls if call.weight in self._weights]
+        return [self._layer(*pair) for pair in zip(calls, kept, strict=True)]
 
     def _layer(self, call: torch_layers.Call, tensors: tuple[torch.Tensor, ...]) -> Layer:
         w, numbers = self._kind.integers(self._params[call.weight])
