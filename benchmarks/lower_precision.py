@@ -1,13 +1,15 @@
 """What lower precision brings and costs, as tables, from stored runs.
 
 `python -m benchmarks.lower_precision RUN...` prints, in Markdown, the speedups over float32 with
-their intervals (`suites/performance/test_speedup.py`), and size and quality of quantized models
-(`suites/conformance/test_quantization.py`). The tables of docs/lower_precision.md are its output.
+their intervals (`suites/performance/test_speedup.py`), peak memory (`test_memory.py`), and size
+and quality of quantized models (`suites/conformance/test_quantization.py`). The tables of
+docs/lower_precision.md are its output.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,7 +18,9 @@ from results.records import Case, Outcome
 from results.store import find, read
 from results.summary import Figure, measured
 
-Cells = dict[tuple[str, str, str], dict[str, str]]  # (mode, model, precision) -> adapter -> cell
+#: (mode, model, batch, precision) -> adapter -> cell
+Cells = dict[tuple[str, str, int, str], dict[str, str]]
+Figures = dict[tuple[Case, str], Figure]
 BASE = "fp32"
 
 
@@ -25,7 +29,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--results", type=Path, default=Path("results/runs"))
     options = parser.parse_args()
-    figures: dict[tuple[Case, str], Figure] = {}
+    figures: Figures = {}
     outcomes: dict[Case, Outcome] = {}
     for name in options.runs:
         run = read(find(options.results, name))
@@ -34,32 +38,34 @@ def main() -> None:
     cases = [case for case in outcomes if case.precision != BASE]
     print("Times faster than float32 (95% interval):\n")
     _table([c for c in cases if c.suite == "speedup"], outcomes, lambda c: _ratio(figures, c))
+    print("\nPeak memory of steady steps, times less than float32:\n")
+    _table([c for c in cases if c.suite == "memory"], outcomes, lambda c: _memory(figures, c))
     print("\nTimes smaller than float32, SQNR, and score lost:\n")
     told = [c for c in cases if c.suite == "quantization" and c.size != "tiny"]
     _table(told, outcomes, lambda c: _quality(figures, c))
 
 
-def _ratio(figures: dict[tuple[Case, str], Figure], case: Case) -> str:
+def _ratio(figures: Figures, case: Case) -> str:
     value = figures[case, "speedup"].value
     return f"{value.median:.2f} ({value.low:.2f} to {value.high:.2f})"
 
 
-def _quality(figures: dict[tuple[Case, str], Figure], case: Case) -> str:
-    def value(metric: str, precision: str = case.precision) -> float | None:
-        for (other, name), found in figures.items():
-            if name == metric and _same(other, case) and other.precision == precision:
-                return found.value.median
-        return None
+def _memory(figures: Figures, case: Case) -> str:
+    here, base = (_value(figures, case, "host_peak_bytes", p) for p in (case.precision, BASE))
+    return f"{base / here:.2f}" if here and base else "no float32 in these runs"
 
-    size, base = value("artifact_bytes"), value("artifact_bytes", BASE)
+
+def _quality(figures: Figures, case: Case) -> str:
+    size, base = (_value(figures, case, "artifact_bytes", p) for p in (case.precision, BASE))
     smaller = f"{base / size:.2f}x, " if size and base else ""
-    return f"{smaller}{value('sqnr'):.1f} dB, {value('score_lost'):+.3f}"
+    ratio, lost = (_value(figures, case, name, case.precision) for name in ("sqnr", "score_lost"))
+    return f"{smaller}{ratio:.1f} dB, {lost:+.3f}"
 
 
-def _same(a: Case, b: Case) -> bool:
-    return (a.suite, a.mode, a.model, a.size, a.adapter) == (
-        b.suite, b.mode, b.model, b.size, b.adapter
-    )  # fmt: skip
+def _value(figures: Figures, case: Case, metric: str, precision: str) -> float | None:
+    """The median of `case`'s metric, or of the same case's in another precision."""
+    found = figures.get((dataclasses.replace(case, precision=precision), metric))
+    return found.value.median if found else None
 
 
 def _table(
@@ -70,7 +76,7 @@ def _table(
     for case in cases:
         status = outcomes[case].status
         adapters[case.adapter] = None
-        rows[case.mode, case.model, case.precision][case.adapter] = (
+        rows[case.mode, case.model, case.batch, case.precision][case.adapter] = (
             cell(case) if status == "ok" else status
         )
     if not rows:
@@ -78,9 +84,9 @@ def _table(
         return
     print("| | precision |", " | ".join(adapters), "|")
     print("| --- | --- |" + " --- |" * len(adapters))
-    for (mode, model, precision), cells in rows.items():
+    for (mode, model, batch, precision), cells in rows.items():
         told = " | ".join(cells.get(name, "") for name in adapters)
-        print(f"| {model}, {mode} | {precision} | {told} |")
+        print(f"| {model}, {mode}, batch {batch} | {precision} | {told} |")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from adapters import model as models
 from adapters import precisions
@@ -70,11 +70,13 @@ def in_precisions(suite: str, *modes: str) -> list[Plan]:
 class Table:
     """A suite of exercises: a test module's `TABLE`. Every subject of every adapter in every
     precision is a case, and one more where gradients are taken. `exercises` makes the table;
-    `in_turn` has one function do the exercises of a subject, one after the other."""
+    `in_turn` has one function do the exercises of a subject, one after the other. Subjects in
+    `later` preset quick does not ask of adapters that are named there."""
 
     suite: str
     exercises: Callable[[], Sequence[Exercise]]
     in_turn: bool = False
+    later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def subjects(self) -> dict[str, list[Exercise]]:
         """The exercises by what they are about."""
@@ -177,6 +179,8 @@ class Selection:
                     own = [e for e in exercises if mode == "infer" or e.by]
                     own = [e for e in own if precision in e.precisions]
                     for adapter in self.registry.select(self.adapters):
+                        if self.preset == "quick" and subject in table.later.get(adapter, ()):
+                            continue
                         asked = self._asked(adapter, precision, own, whole=table.in_turn)
                         if asked:
                             case = self._case(table.suite, mode, subject, adapter, precision)

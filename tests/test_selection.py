@@ -1,5 +1,8 @@
 """Which exercises a preset asks of whom."""
 
+import dataclasses
+import importlib
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,18 @@ def test_preset_quick_asks_less_of_compilers():
     assert ("relu", "infer", "torch_compile", "fp64") not in found
 
 
+def test_subjects_that_an_adapter_compiles_for_minutes_wait_for_preset_standard():
+    slow = dataclasses.replace(TABLE, later={"torch_compile": ("relu",)})
+    found = {
+        (case.model, case.adapter)
+        for case in Selection(REGISTRY, precisions=["fp32"]).exercises(slow)
+    }
+    assert ("relu", "torch_compile") not in found
+    assert {("exp", "torch_compile"), ("relu", "jax_jit")} <= found
+    later = Selection(REGISTRY, precisions=["fp32"], preset="standard").exercises(slow)
+    assert ("relu", "torch_compile") in {(case.model, case.adapter) for case in later}
+
+
 @pytest.mark.parametrize("preset", ["standard", "full"])
 def test_other_presets_ask_everybody_for_everything(preset):
     found = asked(preset=preset)
@@ -80,14 +95,14 @@ def test_the_essential_exercises_are_the_first_and_those_of_known_names():
 
 
 def test_the_real_tables_have_something_for_every_adapter():
-    from suites.conformance import autodiff, control, operations, traps
-
-    for module in (autodiff, control, operations, traps):
-        table = Table("t", module.exercises)
+    for module in ("autodiff", "control", "operations", "traps"):
+        table = importlib.import_module(f"suites.conformance.test_{module}").TABLE
         cases = Selection(Registry.load()).exercises(table)
         without = {"litert"}  # which runs no single operations
         assert {case.adapter for case in cases} == set(Registry.load().modules) - without
         assert {case.model for case in cases} == set(table.subjects())
+        assert set(table.later) <= set(Registry.load().modules)
+        assert {name for names in table.later.values() for name in names} <= set(table.subjects())
 
 
 @pytest.mark.parametrize(("preset", "number"), [("quick", 3), ("standard", 4)])

@@ -3,13 +3,12 @@ with the examples in another order, and beside other examples?"""
 
 from suites.selection import Plan
 
-PLAN = Plan(
-    "determinism",
-    modes=("infer", "train"),
-    precisions=("fp32",),
-    size="tiny",
-    models=("mlp", "convnet"),
-)
+MODES = ("infer", "train")
+PLANS = [
+    Plan("determinism", MODES, ("fp32",), "tiny", models=("mlp",)),
+    Plan("determinism", MODES, ("fp32",), "tiny", models=("convnet",),
+         later=("torch_compile", "tf_xla")),
+]  # fmt: skip
 
 
 def test_determinism(case, run):

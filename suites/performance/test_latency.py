@@ -1,8 +1,11 @@
 """Latency: single synchronised calls on one example, whose percentiles are published."""
 
-from suites.selection import Plan
+from suites.selection import QUANTIZED, SHIPPED, Plan
 
-PLAN = Plan("latency", modes=("infer",), precisions=("fp32",), size="small", batch=1)
+PLANS = [
+    Plan("latency", ("infer",), ("fp32",), "small", batch=1),
+    Plan("latency", ("infer",), QUANTIZED, "small", models=SHIPPED, batch=1, thorough=QUANTIZED),
+]
 
 
 def test_latency(case, run, processes):

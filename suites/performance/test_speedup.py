@@ -10,6 +10,8 @@ LOW = ("amp_bf16", *LOWER)
 PLANS = [
     Plan("speedup", ("infer", "train"), LOW, "small", models=MEASURED, thorough=LOW),
     Plan("speedup", ("infer",), QUANTIZED, "small", models=SHIPPED, thorough=QUANTIZED),
+    # one example, whose time is latency
+    Plan("speedup", ("infer",), QUANTIZED, "small", models=SHIPPED, batch=1, thorough=QUANTIZED),
 ]
 
 
