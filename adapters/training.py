@@ -270,6 +270,7 @@ RECIPES: dict[str, Recipe] = {
     "adam_coupled_decay": Recipe("adam", 1e-3, weight_decay=0.01),
     "adamw": _ADAMW,
     "adamw_fast": replace(_ADAMW, learning_rate=5e-3),
+    "adamw_tuning": replace(_ADAMW, learning_rate=2e-4),  # of parameters that are good already
     "adamw_clip": replace(_ADAMW, clip_norm=0.5),
     "adamw_clip_1": replace(_ADAMW, clip_norm=1.0),
     "adamw_cosine": replace(_ADAMW, weight_decay=1e-5, schedule=Schedule("cosine", steps=20)),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, np.ndarray]
 HELD_OUT = 256  # examples that quality is measured on, at most: whole batches of the model's
 TUNING = 200  # steps of training with quantization, from the trained parameters on
+TUNED_BY = "adamw_tuning"  # a recipe that moves good parameters a little
 
 
 @dataclass
@@ -62,10 +63,16 @@ class Assessor:
         training, held = self._examples(goal)
         params = self._trained(goal)
         with self.referee.lanes.worker(self.case.adapter) as client:
-            if self._scheme and self._scheme.trained:
-                params = self._tuned(client, goal, params)
-            inputs = self._inputs(params, training, held)
-            return self._assessed(client, goal, inputs, held)
+            if not (self._scheme and self._scheme.trained):
+                return self._assessed(client, goal, self._inputs(params, training, held), held)
+            tuned = self._tuned(client, goal, params)
+            found = self._assessed(client, goal, self._inputs(tuned, training, held), held)
+        # what tuning is worth is seen beside the model as it was before
+        before = self._reference(subject(self.case, params, {}), held)
+        exact = goal.score(trees.unnamed(before, "output"), trees.part(held, "y"))
+        found.values["score_lost"] = _lost(goal, exact, found.values["score"])
+        found.facts["quality"]["score_before"] = exact
+        return found
 
     def _assessed(self, client: Client, goal: Goal, inputs: Path, held: Tensors) -> Found:
         case, role = self.case, Role(self.case.adapter, "judge")
@@ -146,7 +153,7 @@ class Assessor:
     def _tuned(self, client: Client, goal: Goal, params: Tensors) -> Tensors:
         """Parameters after training with quantization, in the case's own adapter."""
         case = dataclasses.replace(
-            self.case, suite="conformance", mode="train", recipe=goal.recipe, batch=goal.batch
+            self.case, suite="conformance", mode="train", recipe=TUNED_BY, batch=goal.batch
         )
         start, data = self.pool.scratch_file("start.npz"), convergence.write(self.pool, case)
         batch = {n: v for n, v in load_tensors(self.pool.inputs(case)).items() if "batch:" in n}
@@ -218,13 +225,12 @@ class Assessor:
         first = next(iter(wanted))
         ratio = quantization.sqnr_of(outputs, wanted)
         agreement, divergence = compared(outputs[first], wanted[first])
-        lost = exact - score if goal.rising else score - exact
         return {
             "sqnr": ratio if math.isfinite(ratio) else 400.0,
             "top1_agreement": agreement,
             "kl_divergence": divergence,
             "score": float(score),
-            "score_lost": float(lost),
+            "score_lost": _lost(goal, exact, score),
         }
 
     def _told(self, goal: Goal, subject: Subject, held: Tensors) -> dict[str, Any]:
@@ -239,7 +245,7 @@ class Assessor:
         told["share"] = quantization.share(subject)
         told["left_in_float"] = quantization.left_out(subject)
         if subject.scheme.trained:
-            told["tuned_steps"] = TUNING
+            told |= {"tuned_steps": TUNING, "tuned_by": TUNED_BY}
         if subject.scheme.calibration:
             told["calibration"] = {
                 "method": subject.scheme.calibration, "batches": len(subject.calibration),
@@ -268,6 +274,11 @@ def subject(case: Case, inputs: Mapping[str, np.ndarray], tensors: Mapping[str, 
         tensors=tensors, calibration=tuple(calibration.values()),
         length=case.length, mode=case.mode,
     )  # fmt: skip
+
+
+def _lost(goal: Goal, exact: float, score: float) -> float:
+    """How much worse a score is than another."""
+    return float(exact - score if goal.rising else score - exact)
 
 
 def compared(logits: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:

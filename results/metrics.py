@@ -47,7 +47,11 @@ METRICS: dict[str, tuple[str, str]] = {
     "top1_agreement": ("1", "held-out examples whose largest logit is that of float64"),
     "kl_divergence": ("nat", "mean divergence of the output's probabilities from float64's"),
     "score": ("1", "the model's own score on held-out examples: accuracy, say"),
-    "score_lost": ("1", "how much worse the score is than that of float64; below 0: better"),
+    "score_lost": (
+        "1",
+        "how much worse the score is than that of float64 before quantization and the training "
+        "that belongs to it; below 0: better",
+    ),
     "flops_per_step": ("FLOP", "arithmetic of one step, counted from the model"),
     "bytes_per_step": ("B", "what one step must read and write at least, counted from the model"),
     "steps_to_target": ("steps", "steps of training until the model's goal is reached, per seed"),
