@@ -14,13 +14,17 @@ import pytest
 from adapters import model as models
 from adapters.registry import UnknownName
 from harness import clock
+from harness.arms import ArmError
 from harness.attempt import Attempt
 from harness.client import WorkerFailure
+from harness.gate import Found, Gate, sentence
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
+from results.gate import INCONCLUSIVE, REGRESSED
+from results.policy import PolicyError
 from results.records import Case, Outcome
 from results.store import StoreError
 from suites import options
@@ -46,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:
         config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
-    except (UnknownName, StoreError, DeviationError) as error:
+    except (UnknownName, StoreError, DeviationError, ArmError, PolicyError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
@@ -81,10 +85,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m: what they leave out is not prepared
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    alone = config.option.benchmark and not config.option.against  # nothing to compare with
     left_out = [
         item
         for item in items
-        if (item.nodeid.startswith("suites/performance/") and not config.option.benchmark)
+        if (item.nodeid.startswith("suites/performance/") and not alone)
+        or (item.nodeid.startswith("suites/gate/") and not config.option.against)
         or (item.nodeid.startswith(SELF_TEST) and not config.option.self_test)
         or "NOTSET" in item.name  # a test for which the selection holds no case
     ]
@@ -261,6 +267,43 @@ def run(
             pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
 
     return running
+
+
+@pytest.fixture(scope="session")
+def gate(request: pytest.FixtureRequest) -> Found:
+    """What the gate decided on all of its cases: those that it flags are measured once more when
+    all have been measured."""
+    session = request.config.stash[SESSION]
+    cases = {
+        case: _reproduce(item)
+        for item in request.session.items
+        if item.nodeid.startswith("suites/gate/") and (case := _case(item)) is not None
+    }
+    session.gate = Gate(session.runner, session.policy).decide(cases)
+    return session.gate
+
+
+@pytest.fixture
+def gated(gate: Found, record_property: Callable[[str, object], None]) -> Callable[[Case], None]:
+    """Ends a test as the gate decided on its case: regressed fails, inconclusive is skipped, and
+    the run's exit code says that something was not decided."""
+
+    def end(case: Case) -> None:
+        __tracebackhide__ = True
+        if gate.unreliable:
+            raise pytest.skip.Exception(f"inconclusive: {gate.unreliable}")
+        decisions = gate.decisions.get(case, [])
+        for found in decisions:
+            record_property(found.metric, sentence(found))
+        if worse := [found for found in decisions if found.verdict == REGRESSED]:
+            told = "\n".join(map(sentence, worse))
+            raise pytest.fail.Exception(f"{case.key}\n{told}", pytrace=False)
+        if case in gate.outcomes:
+            _end_test(gate.outcomes[case])
+        if open_ := [found for found in decisions if found.verdict == INCONCLUSIVE]:
+            raise pytest.skip.Exception("; ".join(map(sentence, open_)))
+
+    return end
 
 
 def _end_test(outcome: Outcome) -> None:

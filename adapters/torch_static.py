@@ -53,12 +53,13 @@ class Program(torch_compile.Program):
         return torch_pt2e.ExportedOps(DTYPES[dtype], self._spec.device)
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
-        self._found = torch_layers.find(self._spec, params, buffers)
+        self._given = params, buffers
         self._params = {n: torch.tensor(v, **self._like) for n, v in params.items()}
         self._buffers = {n: torch.tensor(v, **self._like) for n, v in buffers.items()}
 
     def calibrate(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         inputs = [self.put(batch)[0] for batch in batches]
+        self._found = torch_layers.find(self._spec, *self._given, like=inputs[0])
         network = self._spec.network(self._vocabulary)
         tensors = {**self._params, **self._buffers}
         calls = self._found.calls

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from results.metrics import METRICS
 from results.records import Case, Facts
 
 ROUNDS = 16
+ABBA, BAAB = (1, -1, -1, 1), (-1, 1, 1, -1)
 #: Phases in which the framework's code runs and is measured; the rest is Assay's own time.
 MEASURING = ("import", "build", "first call", "warm up", "rounds", "single calls", "memory")
 
@@ -170,13 +171,23 @@ class Attempt(Trial):
         self.single(client, "latency", "latency")
         self._process += 1
 
-    def alternate(self, first: Client, second: Client, steps: int) -> list[float]:
+    def alternate(
+        self,
+        first: Client,
+        second: Client,
+        steps: int,
+        *,
+        timed: Callable[[Client, int], float] | None = None,
+        order: Sequence[int] = ABBA,
+    ) -> list[float]:
         """Times two live workers in turns, ABBA. Returns one ratio of step times per round: what
-        disturbs the machine disturbs both. Raises WorkerFailure where one compiled meanwhile."""
+        disturbs the machine disturbs both. `timed` takes a time otherwise than as that of a block.
+        Raises WorkerFailure where one compiled meanwhile."""
+        timed = timed or (lambda client, steps: self.block(client, steps)["seconds"])
         ratios = []
         before = [self._compilations(client) for client in (first, second)]
-        for order in itertools.islice(itertools.cycle((1, -1, -1, 1)), ROUNDS):
-            seconds = {c: self.block(c, steps)["seconds"] for c in (first, second)[::order]}
+        for turn in itertools.islice(itertools.cycle(order), ROUNDS):
+            seconds = {c: timed(c, steps) for c in (first, second)[::turn]}
             ratios.append(seconds[first] / seconds[second])
         for client, then in zip((first, second), before, strict=True):
             self._refuse(proof.recompiled(then, self._compilations(client)))

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 
 
 class WorkerFailure(Exception):
-    """A worker did not do what it was asked. `status` is an outcome's status."""
+    """A worker did not do what it was asked. `status` is an outcome's status, `who` the name of the
+    worker where it has one."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, *, who: str = "") -> None:
         super().__init__(f"{status}: {reason}")
         self.status = status
         self.reason = reason
+        self.who = who
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -80,6 +82,9 @@ class Client:
     log             the file that receives everything the worker prints
     memory_limit    bytes resident at which the worker is killed
     processors      those that it may run on; empty for all
+    project         the folder with Assay's packages that it runs
+    folders         where it looks for packages before that; the first is its working directory
+    name            what the reasons of its failures begin with
     """
 
     def __init__(
@@ -92,15 +97,22 @@ class Client:
         memory_limit: int,
         timeout: float,
         processors: Sequence[int] = (),
+        project: Path = PROJECT,
+        folders: Sequence[Path] = (),
+        name: str = "",
     ) -> None:
+        self._name = name
         self._log = log
         self._memory_limit = memory_limit
         self._buffer = b""
         self._last_id = -1
         self._oom_kills = _oom_kills()
-        self._process, self._answers = _start(module, python, environment, log, processors)
-        #: The worker's answer to being started: versions, import time, interpreter.
-        self.hello = self._answer(timeout)
+        paths = [*folders, project]
+        with self._named():
+            started = _start(module, python, environment, log, processors, paths)
+            self._process, self._answers = started
+            #: The worker's answer to being started: versions, import time, interpreter.
+            self.hello = self._answer(timeout)
         if self.hello.get("protocol") != VERSION:
             self.kill()
             raise WorkerFailure(
@@ -113,13 +125,25 @@ class Client:
         """Asks and waits, `timeout` seconds at most. Raises WorkerFailure; after any failure that
         the worker did not report itself it is dead."""
         message = encode({"id": self._last_id + 1, "op": op, "arguments": arguments})
+        with self._named():
+            try:
+                assert self._process.stdin is not None
+                self._process.stdin.write(message)
+                self._process.stdin.flush()
+            except OSError:
+                raise self._death() from None
+            return self._answer(timeout)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Says in the reason of a failure whose it is."""
         try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(message)
-            self._process.stdin.flush()
-        except OSError:
-            raise self._death() from None
-        return self._answer(timeout)
+            yield
+        except WorkerFailure as failure:
+            if not self._name:
+                raise
+            reason = f"{self._name}: {failure.reason}"
+            raise WorkerFailure(failure.status, reason, who=self._name) from None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -241,14 +265,19 @@ def _start(
     environment: Mapping[str, str],
     log: Path,
     processors: Sequence[int],
+    paths: Sequence[Path],
 ) -> tuple[subprocess.Popen[bytes], Any]:
     """The process and the reading end of its answers. Its session is its own, so that Ctrl-C
-    reaches the parent alone, which then decides."""
+    reaches the parent alone, which then decides. Where it does not run this very project, its
+    working directory is its own, too: Python looks there first."""
     reading, writing = os.pipe()
     command = [python, "-m", "harness.worker", "--adapter", module, "--answers", str(writing)]
     if processors:
         command += ["--processors", ",".join(map(str, processors))]
-    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    inherited = [
+        os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p
+    ]
+    path = os.pathsep.join([*map(str, paths), *inherited])
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -259,6 +288,7 @@ def _start(
                 env={**os.environ, "PYTHONPATH": path, **environment},
                 pass_fds=[writing],
                 start_new_session=True,
+                cwd=None if list(paths) == [PROJECT] else paths[0],
             )
     except OSError as error:
         os.close(reading)

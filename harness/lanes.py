@@ -200,7 +200,7 @@ class Lanes:
         start = clock.now()
         work: Mapping[str, Callable[[Pool, Task], Any]] = {
             "judge": lambda pool, task: _judged(pool, task, known=self._facts),
-            "remember": _remembered,
+            "remember": lambda pool, task: remembered(pool, task.case, task.role),
             "fill": self._filled,
             "reference": self._referenced,
             "exercise": self._exercised,
@@ -257,9 +257,9 @@ class Lanes:
         return True
 
 
-def _remembered(pool: Pool, task: Task) -> Memory:
+def remembered(pool: Pool, case: Case, role: Role) -> Memory:
+    """What `case` takes in a new worker in a role. Raises WorkerFailure."""
     deadline = clock.now() + pool.settings.case_timeout
-    role, case = task.role, task.case
     client = pool.client(role, fresh=True)
     spec, inputs = pool.spec(case, role), str(pool.inputs(case))
     found = client.request("remember", timeout=deadline - clock.now(), spec=spec, inputs=inputs)

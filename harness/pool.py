@@ -18,6 +18,7 @@ from adapters.base import Noise, Spec
 from adapters.precisions import PRECISIONS
 from adapters.registry import Registry
 from harness import processors
+from harness.arms import BASE, HEAD, HERE, Arm
 from harness.client import (
     PINNED_MALLOC,
     RETURNING_MALLOC,
@@ -61,12 +62,13 @@ Key = tuple[str, str, int, int, int, bool]
 @dataclass(frozen=True)
 class Role:
     """Which worker: an adapter's, for a purpose, the how-manieth of several, with so many threads
-    (0: those of the run)."""
+    (0: those of the run), of which arm of a gate."""
 
     adapter: str
     purpose: str
     number: int = 0
     threads: int = 0
+    arm: str = HEAD
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Settings:
     allocator: str = "pinned"  # of timed processes: pinned | default
     fresh: bool = False  # a timed case always gets new processes
     memo: Memo = field(default_factory=lambda: Memo(None, {}))  # of what references took to compute
+    base: Arm = HERE  # where workers of the gate's other side come from
 
 
 class Pool:
@@ -92,7 +95,7 @@ class Pool:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._clients: dict[Role, Client] = {}  # the least recently used first
-        self._unavailable: dict[str, WorkerFailure] = {}
+        self._unavailable: dict[tuple[str, str], WorkerFailure] = {}  # by adapter and arm
         self._inputs: dict[Key, Path] = {}
         self._writing = threading.Lock()
         self._numbers = itertools.count()
@@ -100,8 +103,8 @@ class Pool:
     def client(self, role: Role, *, fresh: bool = False) -> Client:
         """The live worker in a role. Raises WorkerFailure: `unsupported` when the framework is
         missing, which is found out once."""
-        if role.adapter in self._unavailable:
-            raise self._unavailable[role.adapter]
+        if (role.adapter, role.arm) in self._unavailable:
+            raise self._unavailable[role.adapter, role.arm]
         client = self._clients.pop(role, None)
         if client is not None and client.alive and not fresh:
             self._clients[role] = client
@@ -112,7 +115,7 @@ class Pool:
             self._clients[role] = self._start(role)
         except WorkerFailure as failure:
             if failure.status == "unsupported":
-                self._unavailable[role.adapter] = failure
+                self._unavailable[role.adapter, role.arm] = failure
             raise
         timing = [role for role in list(self._clients) if role.purpose == "time"]
         for least_used in timing[: max(0, len(timing) - KEPT)]:
@@ -222,14 +225,18 @@ class Pool:
         if role.purpose in ("judge", "repeat", "remember"):
             # spares Inductor a trial compilation of 6 s that every new cache directory costs
             environment["TORCHINDUCTOR_VEC_ISA_OK"] = "1"
+        arm = settings.base if role.arm == BASE else HERE
         return Client(
             settings.registry.module(role.adapter),
-            python=settings.pythons.get(role.adapter, settings.python),
+            python=arm.python or settings.pythons.get(role.adapter, settings.python),
             environment=environment,
             log=settings.scratch / f"worker-{number}-{role.adapter}-{role.purpose}.log",
             memory_limit=settings.memory_limit,
             timeout=settings.case_timeout,
             processors=processors.chosen(self.threads(role)) if role.purpose in TIMED else (),
+            project=arm.project,
+            folders=arm.folders,
+            name=role.arm,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 #: Changes when a worker of another version could misunderstand a request.
-VERSION = 3
+VERSION = 4
 
 Tensors = Mapping[str, np.ndarray]
 

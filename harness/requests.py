@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from adapters import faults, ops, trees
+from adapters import counting, faults, ops, trees
 from adapters import model as models
 from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported, require
 from adapters.exercise import Call
@@ -410,11 +410,11 @@ class Requests:
         taken = timing.block(lambda: program.step(batch), program.wait, steps, on_device)
         return dataclasses.asdict(taken)
 
-    def single(self, *, what: str) -> dict[str, Any]:
-        """Seconds of single calls: "latency", "dispatch" or "transfer"."""
+    def single(self, *, what: str, seconds: float = timing.LATENCY_SECONDS) -> dict[str, Any]:
+        """Seconds of single calls: "latency", for `seconds`, "dispatch" or "transfer"."""
         program, batch = self._program, self._batch
         if what == "latency":
-            return {"seconds": timing.latencies(self._step)}
+            return {"seconds": timing.latencies(self._step, seconds=seconds)}
         if what == "dispatch":
             return {"seconds": timing.dispatches(lambda: program.step(batch), program.wait)}
         # what is brought over already has the program's dtype: converting is no transfer
@@ -425,6 +425,15 @@ class Requests:
         """The largest rate at which the adapter reaches a limit of the machine, per second."""
         probe = self.adapter.probe(limit, device, threads)
         return {"rate": timing.rate(probe.step, probe.wait, probe.work)}
+
+    def count(self, *, batch: int) -> dict[str, Any]:
+        """FLOPs of a step, as this copy of Assay counts them."""
+        spec = self._spec
+        found = counting.count(
+            models.get(spec.model), spec.size, batch=batch, mode=spec.mode, length=spec.length,
+            recipe=spec.recipe, precision=spec.precision,
+        )  # fmt: skip
+        return {"flops": found.flops}
 
     def profile(self, *, folder: str) -> dict[str, Any]:
         """Traces some steps with the framework's own profiler. Never while anything is timed."""

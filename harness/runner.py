@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 from harness import clock, limits
 from harness.attempt import MEASURING, Attempt
@@ -14,8 +16,9 @@ from harness.lanes import Task
 from harness.pool import Pool
 from harness.referee import Referee
 from harness.trial import JUDGING, WAITS, Listener, Sink
-from results.records import Case, Limit, Outcome
+from results.records import Case, Limit, Outcome, Record
 
+A = TypeVar("A", bound=Attempt)
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
 
 
@@ -41,13 +44,20 @@ class Runner:
         self.outcomes: list[Outcome] = []
         self._start = clock.now()
         self._phases: dict[str, float] = defaultdict(float)  # of what is no case
+        #: Starts the two workers of a pair side by side. Its threads live as long as the run: when
+        #: the thread that started a worker ends, the kernel takes the worker's parent for dead.
+        self.starters = ThreadPoolExecutor(2)
         self._taken = 0  # outcomes that another run came to
 
-    @contextmanager
-    def case(self, case: Case, *, reproduce: str) -> Iterator[Attempt]:
+    def case(self, case: Case, *, reproduce: str) -> AbstractContextManager[Attempt]:
         """Whatever happens inside becomes the case's outcome. Raises Ended unless it is `ok`."""
+        return self.run(Attempt, case, reproduce=reproduce)
+
+    @contextmanager
+    def run(self, kind: type[A], case: Case, *, reproduce: str) -> Iterator[A]:
+        """The same with another kind of attempt."""
         start = clock.now()
-        attempt = Attempt(case, self, self._store, self._listener)
+        attempt = kind(case, self, self._store, self._listener)
         status, reason = "ok", ""
         try:
             yield attempt
@@ -95,6 +105,10 @@ class Runner:
         if processes > 1:
             self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
 
+    def keep(self, record: Record) -> None:
+        """Records something beside the outcomes."""
+        self._store.append(record)
+
     def take_over(self, outcomes: Iterable[Outcome]) -> None:
         """Counts outcomes of another run as this one's. Before any case."""
         self.outcomes += outcomes
@@ -140,6 +154,7 @@ class Runner:
     def close(self) -> None:
         """Ends all workers."""
         self.referee.lanes.stop()
+        self.starters.shutdown()
 
     def conformance_of(self, case: Case) -> Outcome | None:
         """A conformance outcome of this run that forbids to measure `case`, if there is one."""

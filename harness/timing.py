@@ -106,9 +106,9 @@ def block(
     )
 
 
-def latencies(step: Step) -> list[float]:
+def latencies(step: Step, *, seconds: float = LATENCY_SECONDS) -> list[float]:
     """Seconds of single synchronised calls."""
-    return _singles(step, seconds=LATENCY_SECONDS, calls=LATENCY_CALLS)
+    return _singles(step, seconds=seconds, calls=LATENCY_CALLS)
 
 
 def transfers(put: Callable[[], object], wait: Callable[[object], None]) -> list[float]:

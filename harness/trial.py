@@ -67,6 +67,7 @@ class Trial:
         self.phases: dict[str, float] = defaultdict(float)  # phase -> seconds
         self.step_seconds = 0.0  # the median of the process measured last
         self.flags: tuple[str, ...] = ()  # of anything that was timed
+        self.judged: list[Judgement] = []  # the rows that were decided on last
         self.seconds_before = 0.0  # spent on this case in the background
         self._runner = runner
         self._pool = runner.pool
@@ -273,6 +274,7 @@ class Trial:
         """Records judgements and raises WorkerFailure unless they are good enough."""
         referee = self._runner.referee
         judgements, stale = referee.explained(self.case, judgements)
+        self.judged = judgements
         for row in judgements:
             self._store.append(record(self.case, row))
         worst = judge.worst(judgements)

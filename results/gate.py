@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special  # scipy.stats would take a second to import
 
-REGRESSED, IMPROVED, UNCHANGED, INCONCLUSIVE = "regressed", "improved", "unchanged", "inconclusive"
-VERDICTS = (REGRESSED, IMPROVED, UNCHANGED, INCONCLUSIVE)
+from results.records import GATE_VERDICTS
+
+REGRESSED, IMPROVED, UNCHANGED, INCONCLUSIVE = VERDICTS = GATE_VERDICTS
 #: After so many pairs it is looked at; nothing is decided in between.
 LOOKS = (6, 8, 12, 16)
 #: Of the interval at each look.
 LEVEL = 0.98
+THRESHOLD = 0.05  # the change that matters, where nobody says another
 #: Fresh pairs that confirm what was flagged.
 CONFIRMING = 8
 #: Share of flagged cases that are false, and probability that any is, up to which they block.

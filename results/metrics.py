@@ -64,6 +64,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "1",
         "step time in fp32 over step time, paired rounds in the same adapter: above 1 is faster",
     ),
+    "slowdown": ("1", "time over that of a gate's base, paired rounds: above 1 is slower"),
     "control_ratio": ("1", "step time over that of the native control, paired rounds"),
 }
 #: Metrics that may be below 0.

@@ -6,6 +6,7 @@ History of the format
         what it lacks has the value that it stood for
 
     3   verdicts: unsupported, deviation; suites of exercises, whose model is what is exercised
+    4   decision
 
 SI units only: seconds, bytes, FLOP. A record that breaks a rule below cannot be made.
 """
@@ -21,8 +22,8 @@ from typing import Any
 
 from results.metrics import LIMITS, METRICS, SIGNED
 
-SCHEMA = 3
-READABLE = (1, 2, 3)
+SCHEMA = 4
+READABLE = (1, 2, 3, 4)
 
 MODES = ("infer", "train", "generate")
 DEVICES = ("cpu", "cuda")
@@ -49,6 +50,7 @@ VERDICTS = (
     "divergent",
     "mistrusted",
 )
+GATE_VERDICTS = ("regressed", "improved", "unchanged", "inconclusive")
 
 
 class RecordError(ValueError):
@@ -218,8 +220,52 @@ class Limit:
             raise RecordError(f"{self.limit} is {self.value!r}, but should be a number > 0")
 
 
+@dataclass(frozen=True)
+class Decision:
+    """What a gate decided on one metric of a case. There may be two, of which the later holds:
+    stage 2 confirms what stage 1 flagged.
+
+    metric      a metric, `conformance`, or a fact that is counted
+    verdict     one of `results.gate.VERDICTS`
+    ratios      head over base, one per pair; none where nothing is divided
+    ratio, low, high   the estimate and its interval; None where there is none
+    p           of no change, one-sided; None where nothing is estimated
+    threshold   share by which head may be worse
+    seconds     that it took
+    base        what head was compared with
+    reason      what else is to be said: the two verdicts or counts, say
+    """
+
+    case: Case
+    metric: str
+    verdict: str
+    base: str
+    threshold: float = 0.0
+    ratios: tuple[float, ...] = ()
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    seconds: float = 0.0
+    stage: int = 1
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, GATE_VERDICTS)
+        _count("stage", self.stage, least=1)
+        _bounded("threshold", self.threshold)
+        _bounded("seconds", self.seconds)
+        for value in self.ratios:
+            _bounded("a pair's ratio", value)
+        for name in ("ratio", "low", "p"):
+            if getattr(self, name) is not None:
+                _bounded(name, getattr(self, name))
+        if self.high is not None and not (_number(self.high) and self.high >= 0):
+            raise RecordError(f"high is {self.high!r}, but should be a number >= 0")
+
+
 #: Records about a case, and the one that is about the machine.
-CaseRecord = Measurement | Agreement | Facts | Outcome
+CaseRecord = Measurement | Agreement | Facts | Outcome | Decision
 Record = CaseRecord | Limit
 KINDS: dict[str, type] = {
     "measurement": Measurement,
@@ -227,6 +273,7 @@ KINDS: dict[str, type] = {
     "facts": Facts,
     "outcome": Outcome,
     "limit": Limit,
+    "decision": Decision,
 }
 
 
@@ -258,10 +305,10 @@ def decode(line: str) -> Record:
     try:
         if made is not Limit:
             body["case"] = Case(**body["case"])
-        for name in ("values", "flags"):
+        for name in ("values", "flags", "ratios"):
             if name in body:
                 body[name] = tuple(body[name])
-        for name in ("error", "floor", "ratio"):
+        for name in ("error", "floor", "ratio", "high"):
             if body.get(name) == "inf":
                 body[name] = math.inf
         _strings(made, body)
@@ -286,6 +333,11 @@ def _one_of(name: str, value: object, allowed: Any) -> None:
 def _count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
         raise RecordError(f"{name} is {value!r}, but should be an integer >= {least}")
+
+
+def _bounded(name: str, value: object) -> None:
+    if not _number(value) or not 0 <= value < math.inf:  # type: ignore[operator]  # is a number
+        raise RecordError(f"{name} is {value!r}, but should be a number >= 0")
 
 
 def _numbers(name: str, value: object) -> None:

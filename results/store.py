@@ -17,6 +17,7 @@ from typing import Any
 from results.records import (
     Agreement,
     Case,
+    Decision,
     Facts,
     Limit,
     Measurement,
@@ -117,6 +118,12 @@ class Run:
     @property
     def facts(self) -> list[Facts]:
         return list(self._of(Facts))
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """The decision on each metric of each case that holds: the last one."""
+        held = {(found.case, found.metric): found for found in self._of(Decision)}
+        return list(held.values())
 
     @property
     def limits(self) -> list[Limit]:

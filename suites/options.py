@@ -66,6 +66,15 @@ def add(parser: pytest.Parser) -> None:
         help="measure beside other processes; figures are marked",
     )
     group.addoption(
+        "--against",
+        action="append",
+        default=[],
+        metavar="PYTHON|FOLDER|[FOLDER@]REVISION",
+        help="gate: compare with another interpreter, checkout, adapter's folder or git revision; "
+        "may be repeated",
+    )
+    group.addoption("--policy", type=Path, metavar="FILE", help="of the gate: thresholds, in TOML")
+    group.addoption(
         "--python",
         action="append",
         default=[],
@@ -113,6 +122,10 @@ def problem(config: pytest.Config) -> str:
             f"-n is {option.numprocesses}, but the suites run in one pytest process, since cases "
             "that are measured side by side slow each other down: leave -n out"
         )
+    if option.against and not option.benchmark:
+        return "--against measures in pairs, so it needs --benchmark beside it"
+    if option.policy and not option.against:
+        return "--policy is what a gate goes by, so it needs --against beside it"
     if option.benchmark and option.benchmark_disable:
         return "--benchmark measures, and --benchmark-disable keeps it from it: leave one out"
     return ""

@@ -17,8 +17,10 @@ import psutil
 
 from adapters.registry import Registry, UnknownName
 from harness import clock, conditions
+from harness.arms import HERE, Base
 from harness.convergence import SEEDS
 from harness.environment import describe, physical_cores
+from harness.gate import Found
 from harness.guard import Guard
 from harness.memo import Memo
 from harness.pool import SEED, Pool, Settings
@@ -26,7 +28,7 @@ from harness.progress import Display
 from harness.runner import PROCESSES, Runner
 from numerics import deviations
 from numerics.exercises import Exercise
-from results import atomic, machines, scorecard
+from results import atomic, machines, policy, scorecard
 from results import store as stored
 from results.records import Case, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
@@ -65,22 +67,26 @@ class Session:
         self._pythons = _interpreters(option.python, self.registry)
         for name in ("threads", "case_timeout", "memory_limit"):
             _positive(name, getattr(option, name))
+        self.policy = policy.read(option.policy)
+        self._base = Base(option.against) if option.against and not option.collectonly else None
         isolation = "adapter" if option.preset == "quick" else "case"
         self._settings: dict[str, Any] = {
             "preset": option.preset,
             "device": option.device,
             "size": option.size or "small",
-            "threads": option.threads or physical_cores(),
+            "threads": option.threads or (1 if option.against else physical_cores()),
             "allocator": option.allocator,
             "isolation": option.isolation or isolation,
             "benchmark": option.benchmark,
             "seed": SEED,
+            **({"against": option.against} if option.against else {}),
         }
         self.cases: list[Case] = []
         self.exercises: dict[Case, list[Exercise]] = {}  # of the cases that are made of such
         self.tables: dict[str, Table] = {}  # by suite
         self.quiet: set[str] = set()  # suites whose cases have a line only where they are wrong
         self.report: str = ""
+        self.gate: Found | None = None  # what a gate came to
         self.scores: list[str] = []  # a scorecard, for the terminal
         self.problem: str = ""  # what could not be done at the end
         self.processes = PROCESSES[option.preset]
@@ -162,6 +168,7 @@ class Session:
                 allocator=option.allocator,
                 fresh=settings["isolation"] == "case",
                 memo=self._memo(),
+                base=self._base.arm if self._base else HERE,
             )
         )
         resumed = {"resumed_from": self._before.run_id} if self._before else {}
@@ -233,10 +240,13 @@ class Session:
 
     def close(self) -> None:
         """Ends workers and closes the store; then writes the report of a benchmark run."""
+        if self._runner is not None:
+            self.display.close()
+            self._runner.close()
+        if self._base is not None:
+            self._base.close()
         if self._runner is None:
             return
-        self.display.close()
-        self._runner.close()
         try:
             self.store.note(
                 ended=clock.today().isoformat(timespec="seconds"),

@@ -1,0 +1,267 @@
+"""One case while its two arms are compared: pairs of live workers, one of base and one of head,
+that take turns. How the pairs are read is in `results.gate`; why pairs, in docs/gate.md."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness import clock
+from harness.arms import BASE, HEAD
+from harness.attempt import ABBA, BAAB, Attempt
+from harness.client import Client, WorkerFailure
+from harness.lanes import agree, remembered
+from harness.pool import Role
+from numerics.judge import Judgement
+from results import gate
+from results.gate import LOOKS, REGRESSED, UNCHANGED
+from results.records import Decision
+
+BLOCK_SECONDS = 0.03  # of single calls, in a round
+MEMORY_PAIRS = 3
+LEAST_BYTES = 2**20  # of memory, that count as a change
+#: Better verdicts first; those that are not named judge nothing.
+RANKS = (
+    ("identical", "bitwise", "null-gradient"),
+    ("rounding-equal",),
+    ("precision-equal",),
+    ("deviation",),
+    ("divergent", "mistrusted"),
+)
+#: Facts that are counts: more of them is worse.
+COUNTS = ("graph_breaks", "compilations", "generated_kernels", "library_calls", "captured_calls",
+          "graph_nodes")  # fmt: skip
+
+Pair = tuple[Client, Client]  # base, head
+
+
+class Paired(Attempt):
+    """One case while two arms of it are compared. Each method records its decision and returns it;
+    each raises WorkerFailure, whose `who` is "base" where base is to blame."""
+
+    stage = 1
+    arms = (BASE, HEAD)
+
+    def compare_steps(self, threshold: float, *, look: Callable[[Pair], None]) -> Decision:
+        """Step times, block by block. `look` is given the first pair before it is timed."""
+        return self._in_pairs("step_time", threshold, self._stepped, look)
+
+    def compare_latency(self, threshold: float, *, look: Callable[[Pair], None]) -> Decision:
+        """Single synchronised calls, of which each round has a few."""
+        return self._in_pairs("latency", threshold, self._called, look)
+
+    def compare_cold_starts(self, threshold: float) -> Decision:
+        """Import, build and first call of new processes that find nothing compiled."""
+
+        def ratio(number: int) -> float:
+            self._phase("cold start")
+            seconds = {}
+            for arm in self._shuffled(number):
+                role = Role(self.case.adapter, "cold", number, self.case.threads, arm)
+                _, taken = self._started(role, fresh=True)
+                seconds[arm] = self._ready(taken)
+                self._pool.close(role)
+            return seconds[HEAD] / seconds[BASE]
+
+        return self._until_decided("cold_start", threshold, ratio)
+
+    def compare_memory(self, threshold: float) -> list[Decision]:
+        """Peak memory over steady steps, of the host and, where there is one, of the device."""
+        start = clock.now()
+        found: dict[str, list[Mapping[str, float]]] = {arm: [] for arm in self.arms}
+        self._phase("memory")
+        for number in range(MEMORY_PAIRS):
+            for arm in self._shuffled(number):
+                role = Role(self.case.adapter, "remember", number, self.case.threads, arm)
+                found[arm].append(remembered(self._pool, self.case, role).values)
+        decisions = []
+        for metric in ("host_peak_bytes", "device_peak_bytes"):
+            base, head = ([v[metric] for v in found[arm] if metric in v] for arm in self.arms)
+            if not base or len(base) != len(head):
+                continue
+            verdict = gate.by_amount(base, head, threshold, least=LEAST_BYTES)
+            ratios = [h / max(b, 1.0) for b, h in zip(base, head, strict=True)]
+            told = " to ".join(f"{statistics.median(v) / 2**20:.1f}" for v in (base, head))
+            decisions.append(
+                self._decision(metric, verdict, threshold=threshold, ratios=tuple(ratios),
+                               ratio=statistics.median(ratios), seconds=clock.now() - start,
+                               reason=f"{told} MiB")
+            )  # fmt: skip
+        return decisions
+
+    def undecided(self, metric: str, failure: WorkerFailure) -> Decision:
+        """Nothing to compare with: base failed."""
+        return self._decision(metric, gate.INCONCLUSIVE, reason=failure.reason)
+
+    # -- what must not get worse at all ----------------------------------------------------------
+
+    def compare_verdicts(self, pair: Pair) -> Decision:
+        """The worst verdict on the tensors of either arm. Ends the case when head diverges."""
+        base, head = pair
+        self.agree_in_place(head)
+        own = _worst(self.judged)
+        self._phase("agree")
+        rows, _ = self._runner.referee.judge(
+            self.case, agree(self._pool, base, self.case, deadline=self._deadline)
+        )
+        before = _worst(self._runner.referee.explained(self.case, rows)[0])
+        told = f"{RANKS[before][0]} to {RANKS[own][0]}" if before != own else RANKS[own][0]
+        return self._decision("conformance", _compared(before, own), reason=told)
+
+    def compare_counts(self, pair: Pair) -> list[Decision]:
+        """Facts that are counts, and the FLOPs of a step, which must not change at all."""
+        self._phase("facts")
+        base, head = (client.request("facts", timeout=self._left()) for client in pair)
+        self._keep({**head, **pair[1].identity, "base": pair[0].identity})
+        decisions = []
+        for name in COUNTS:
+            before, now = base.get(name), head.get(name)
+            if isinstance(before, int) and isinstance(now, int):
+                verdict = _compared(before, now)
+                decisions.append(self._decision(name, verdict, reason=_change(before, now)))
+        before, now = (
+            client.request("count", timeout=self._left(), batch=self.case.batch)["flops"]
+            for client in pair
+        )
+        verdict = UNCHANGED if before == now else REGRESSED
+        reason = _change(before, now) + (", another computation" if before != now else "")
+        return [*decisions, self._decision("flops_per_step", verdict, reason=reason)]
+
+    def compare_artifacts(self, pair: Pair, threshold: float) -> Decision | None:
+        """Sizes of the model as it would be shipped; None where the adapter writes none."""
+        sizes = []
+        for client in pair:
+            folder = self._pool.scratch_file("model")
+            folder.mkdir()
+            try:
+                found = client.request("export", timeout=self._left(), folder=str(folder))
+            except WorkerFailure as failure:
+                if failure.status != "unsupported":
+                    raise
+                return None
+            sizes.append(found["bytes"])
+        before, now = sizes
+        verdict = gate.by_amount([before], [now], threshold)
+        return self._decision("artifact_bytes", verdict, threshold=threshold, ratio=now / before,
+                              reason=_change(before, now))  # fmt: skip
+
+    # -- pairs -----------------------------------------------------------------------------------
+
+    def _in_pairs(
+        self,
+        metric: str,
+        threshold: float,
+        timed: Callable[[Client, int], float],
+        look: Callable[[Pair], None],
+    ) -> Decision:
+        def ratio(number: int) -> float:
+            base, head = pair = self._live(number)
+            if number == 0:
+                look(pair)
+            steps = max(self.warm_up(client) for client in self._in_turn(pair, number))
+            order = ABBA if self._chance(number, "order").random() < 0.5 else BAAB
+            rounds = self.alternate(head, base, steps, timed=timed, order=order)
+            self._measured("slowdown", rounds, steps=steps, flags=self._flags)
+            self._process += 1
+            return statistics.median(rounds)
+
+        return self._until_decided(metric, threshold, ratio)
+
+    def _until_decided(
+        self, metric: str, threshold: float, ratio: Callable[[int], float]
+    ) -> Decision:
+        """Pairs until they decide; when they confirm, so many as were set."""
+        start = clock.now()
+        ratios: list[float] = []
+        looks: Sequence[int] = LOOKS if self.stage == 1 else (gate.CONFIRMING,)
+        verdict = ""
+        while not verdict:
+            ratios.append(ratio(len(ratios)))
+            self._deadline = clock.now() + self._pool.settings.case_timeout
+            verdict = gate.look([math.log(r) for r in ratios], threshold, looks=looks)
+        found = gate.effect([math.log(r) for r in ratios])
+        for number, arm in ((n, arm) for n in range(2) for arm in self.arms):
+            self._pool.close(Role(self.case.adapter, "time", number, self.case.threads, arm))
+        reason = f"Hodges-Lehmann {found.hodges_lehmann:.4f}"
+        return self._decision(
+            metric, verdict, threshold=threshold, ratios=tuple(ratios), ratio=found.ratio,
+            low=found.low, high=found.high, p=found.p, seconds=clock.now() - start, reason=reason,
+        )  # fmt: skip
+
+    def _live(self, number: int) -> Pair:
+        """A fresh pair of workers that have built the case and made their first call, side by side,
+        since nothing of that is timed."""
+        self._phase("start")
+        roles = [
+            Role(self.case.adapter, "time", n, self.case.threads, arm)
+            for n, arm in enumerate(self.arms)
+        ]
+        inputs = str(self._pool.inputs(self.case))
+        self._flags = self._runner.gpu.flags(self.case, self._pool.pids())
+
+        def made(role: Role) -> Client:
+            client = self._pool.client(role, fresh=True)
+            spec = self._pool.spec(self.case, role)
+            built = client.request("build", timeout=self._left(), spec=spec, inputs=inputs)
+            if built["untimed"]:
+                raise WorkerFailure("unsupported", built["untimed"])
+            client.request("first_call", timeout=self._left())
+            return client
+
+        order = self._chance(number, "spawn").sample(roles, 2)
+        clients = dict(zip(order, self._runner.starters.map(made, order), strict=True))
+        return clients[roles[0]], clients[roles[1]]
+
+    def _stepped(self, client: Client, steps: int) -> float:
+        return self.block(client, steps)["seconds"]
+
+    def _called(self, client: Client, steps: int) -> float:
+        self._phase("rounds")
+        taken = client.request(
+            "single", timeout=self._left(), what="latency", seconds=BLOCK_SECONDS
+        )
+        return statistics.median(taken["seconds"])
+
+    def _shuffled(self, number: int) -> list[str]:
+        return self._chance(number, "spawn").sample(self.arms, 2)
+
+    def _in_turn(self, pair: Pair, number: int) -> list[Client]:
+        return self._chance(number, "warm up").sample(pair, 2)
+
+    def _chance(self, number: int, what: str) -> random.Random:
+        """The same for the same case, so that a run can be repeated."""
+        return random.Random(f"{self.case.suite}/{self.case.key}/{number}/{what}")
+
+    def _decision(self, metric: str, verdict: str, **more: Any) -> Decision:
+        told = self._pool.settings.base.told
+        found = Decision(self.case, metric, verdict, told, stage=self.stage, **more)
+        self._store.append(found)
+        return found
+
+
+class Canary(Paired):
+    """Base against itself: whatever is found there, the machine has made."""
+
+    arms = (BASE, BASE)
+
+    def compare(self, threshold: float) -> Decision:
+        """Step times of two pairs of arms that do not differ."""
+        return self.compare_steps(threshold, look=lambda pair: None)
+
+
+def _worst(rows: Sequence[Judgement]) -> int:
+    """The place in RANKS of the worst verdict."""
+    places = [n for row in rows for n, names in enumerate(RANKS) if row.verdict in names]
+    return max(places, default=0)
+
+
+def _compared(before: float, now: float) -> str:
+    """The verdict on what should not grow."""
+    return REGRESSED if now > before else gate.IMPROVED if now < before else UNCHANGED
+
+
+def _change(before: float, now: float) -> str:
+    return f"{before:,}" if before == now else f"{before:,} to {now:,}"
