@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,12 +19,14 @@ from harness import clock
 from harness.arms import ArmError
 from harness.attempt import Attempt
 from harness.client import WorkerFailure
-from harness.gate import Found, Gate, sentence
+from harness.gate import Found, Gate
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
+from results.announce import headline, sentence, workflow_commands
+from results.command_line import FINE, NOTHING, USAGE
 from results.gate import INCONCLUSIVE, REGRESSED
 from results.policy import PolicyError
 from results.records import Case, Outcome
@@ -45,13 +49,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if problem := options.problem(config):
-        raise pytest.UsageError(problem)
+        _refuse(problem)
     # the terminal as it is now, before pytest captures what tests print
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:
         config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
     except (UnknownName, StoreError, DeviationError, ArmError, PolicyError) as error:
-        raise pytest.UsageError(str(error)) from None
+        _refuse(str(error))
+
+
+def _refuse(problem: str) -> NoReturn:
+    """Ends pytest with the exit code of a usage error; pytest's own has another."""
+    print(f"ERROR: {problem}", file=sys.stderr)
+    raise pytest.exit.Exception("", returncode=USAGE)
 
 
 # -- collection ------------------------------------------------------------------------------------
@@ -356,8 +366,25 @@ def pytest_report_teststatus(
     return None
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[SESSION].close()
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    own = session.config.stash[SESSION]
+    own.close()
+    if own.of_suites and not session.config.option.collectonly:
+        session.exitstatus = _exit_code(own, exitstatus)
+
+
+def _exit_code(session: Session, exitstatus: int) -> int:
+    """pytest's exit code as one of Assay's: 0 fine, 1 regressed or divergent, 3 nothing could be
+    decided. Whoever presses Ctrl-C gets what a shell says of it."""
+    if exitstatus == pytest.ExitCode.INTERRUPTED:
+        return 128 + signal.SIGINT
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        return NOTHING
+    if exitstatus != pytest.ExitCode.OK:
+        return exitstatus
+    ran = any(outcome.status == "ok" for outcome in session.outcomes)
+    return FINE if ran and not session.undecided else NOTHING
 
 
 @pytest.hookimpl(trylast=True)
@@ -381,6 +408,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"{sum(spent.values()):.0f} s: {', '.join(parts)}")
     for line in session.scores:
         terminalreporter.write_line(line)
+    if session.verdict is not None:
+        terminalreporter.write_line(f"gate: {headline(session.verdict)}")
+        if session.verdict.undecided:
+            terminalreporter.write_line(session.verdict.undecided)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for line in workflow_commands(session.verdict.decisions):
+                terminalreporter.write_line(line)
     if session.problem:
         terminalreporter.write_line(session.problem)
     terminalreporter.write_line(f"records: {session.store.folder}")

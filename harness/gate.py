@@ -10,6 +10,7 @@ from harness.client import WorkerFailure
 from harness.paired import Canary, Pair, Paired
 from harness.runner import Ended, Runner
 from results import gate
+from results.announce import sentence
 from results.gate import INCONCLUSIVE, REGRESSED
 from results.policy import Policy
 from results.records import Case, Decision, Outcome
@@ -199,14 +200,3 @@ def told_of(decisions: Sequence[Decision]) -> list[Decision]:
     """What a line about a case says: what is not unchanged, else what was timed."""
     changed = [d for d in decisions if d.verdict != gate.UNCHANGED]
     return changed or list(decisions[-1:])
-
-
-def sentence(found: Decision) -> str:
-    """`regressed step_time 1.052 (1.049 to 1.055), 6 pairs`."""
-    parts = [found.verdict, found.metric]
-    if found.ratio is not None:
-        parts.append(f"{found.ratio:.3f}")
-    if found.low is not None and found.high is not None:
-        parts.append(f"({found.low:.3f} to {found.high:.3f})")
-    told = " ".join(parts)
-    return f"{told}, {len(found.ratios)} pairs" if found.ratios else f"{told}: {found.reason}"

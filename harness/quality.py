@@ -46,14 +46,12 @@ class Found:
     values: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
 class Assessor:
-    """Assesses one case, in a worker that judges. `deadline` is a reading of the clock."""
+    """Assesses one case, in a worker that judges."""
 
-    pool: Pool
-    referee: Referee
-    case: Case
-    deadline: float
+    def __init__(self, pool: Pool, referee: Referee, case: Case) -> None:
+        self.pool, self.referee, self.case = pool, referee, case
+        self._deadline = 0.0  # a reading of the clock
 
     def assess(self) -> Found:
         """Raises WorkerFailure."""
@@ -61,7 +59,9 @@ class Assessor:
         if goal is None:
             raise WorkerFailure("unsupported", f"{self.case.model} has no goal to be trained for")
         training, held = self._examples(goal)
+        self._begin()
         params = self._trained(goal)
+        self._begin()  # what all adapters are given is not this one's time
         with self.referee.lanes.worker(self.case.adapter) as client:
             if not (self._scheme and self._scheme.trained):
                 return self._assessed(client, goal, self._inputs(params, training, held), held)
@@ -109,8 +109,11 @@ class Assessor:
     def _scheme(self) -> Any:
         return PRECISIONS[self.case.precision].scheme
 
+    def _begin(self) -> None:
+        self._deadline = clock.now() + self.pool.settings.case_timeout
+
     def _left(self) -> float:
-        return max(0.001, self.deadline - clock.now())
+        return max(0.001, self._deadline - clock.now())
 
     def _examples(self, goal: Goal) -> tuple[Tensors, Tensors]:
         """(training examples, held-out examples in whole batches)."""

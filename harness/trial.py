@@ -199,7 +199,7 @@ class Trial:
         """Judges a quantized program on trained parameters, and records how good it is."""
         self._phase("agree")
         referee = self._runner.referee
-        found = Assessor(self._pool, referee, self.case, self._deadline).assess()
+        found = Assessor(self._pool, referee, self.case).assess()
         self.tell(found.facts)
         self._decide(found.rows, "")
         for metric, value in found.values.items():

@@ -281,7 +281,7 @@ def encode(record: Record) -> str:
     """One line of JSON, without the line feed. Infinity is written as the string "inf"."""
     kind = next(name for name, made in KINDS.items() if isinstance(record, made))
     body = {"kind": kind, "schema": SCHEMA, **dataclasses.asdict(record)}
-    return json.dumps(_finite(body), ensure_ascii=False, allow_nan=False)
+    return json.dumps(finite(body), ensure_ascii=False, allow_nan=False)
 
 
 def decode(line: str) -> Record:
@@ -355,12 +355,12 @@ def _number(value: object) -> bool:
     return isinstance(value, float)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with infinities as the string "inf", which JSON lacks."""
     if isinstance(value, float) and math.isinf(value):
         return "inf"
     if isinstance(value, Mapping):
-        return {str(key): _finite(part) for key, part in value.items()}
+        return {str(key): finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return value

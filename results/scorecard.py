@@ -12,12 +12,12 @@ The score is the share of passed items among all.
 
 from __future__ import annotations
 
-import html
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+from results.badge import badge as drawn
 from results.records import Agreement, Case, Outcome, Record
 
 STATES = ("passed", "unsupported", "wrong", "undecided")
@@ -193,14 +193,5 @@ def badge(card: Card) -> str:
     value = f"{card.score:.1%}" + ("" if card.complete else " of a part")
     wrong = sum(section.wrong for section in card.sections.values())
     colour = "#b3261e" if wrong else "#1b6e3c"  # both have a contrast above 4.5 with white
-    left, right = 7 * len(label) + 10, 8 * len(value) + 10
-    told = html.escape(f"{card.adapter}: {card.passed} of {card.total} passed, {wrong} wrong")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
-        f'aria-label="{told}"><title>{told}</title>'
-        f'<rect width="{left}" height="20" fill="#444"/>'
-        f'<rect x="{left}" width="{right}" height="20" fill="{colour}"/>'
-        '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">'
-        f'<text x="5" y="14" textLength="{left - 10}">{label}</text>'
-        f'<text x="{left + 5}" y="14" textLength="{right - 10}">{value}</text></g></svg>\n'
-    )
+    told = f"{card.adapter}: {card.passed} of {card.total} passed, {wrong} wrong"
+    return drawn(label, value, colour, told)

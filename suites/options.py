@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,7 @@ def add(parser: pytest.Parser) -> None:
 def problem(config: pytest.Config) -> str:
     """What other plugins were asked that cannot be done to the suites; empty where it can."""
     option = config.option
-    asked = [Path(argument.split("::")[0]).resolve() for argument in config.args]
-    if not any(path == SUITES or SUITES in path.parents for path in asked):
+    if not of_suites(config.args):
         return ""
     if getattr(option, "numprocesses", None):  # of pytest-xdist
         return (
@@ -129,6 +129,12 @@ def problem(config: pytest.Config) -> str:
     if option.benchmark and option.benchmark_disable:
         return "--benchmark measures, and --benchmark-disable keeps it from it: leave one out"
     return ""
+
+
+def of_suites(arguments: Sequence[str]) -> bool:
+    """Whether pytest was asked for anything in the suites."""
+    asked = [Path(argument.split("::")[0]).resolve() for argument in arguments]
+    return any(path == SUITES or SUITES in path.parents for path in asked)
 
 
 def _names(text: str) -> list[str]:

@@ -28,11 +28,13 @@ from harness.progress import Display
 from harness.runner import PROCESSES, Runner
 from numerics import deviations
 from numerics.exercises import Exercise
-from results import atomic, machines, policy, scorecard
+from results import announce, atomic, machines, policy, scorecard
 from results import store as stored
+from results.announce import Verdict
+from results.gate import INCONCLUSIVE
 from results.records import Case, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
-from suites import limits
+from suites import limits, options
 from suites.selection import Selection, Table
 
 MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
@@ -87,6 +89,8 @@ class Session:
         self.quiet: set[str] = set()  # suites whose cases have a line only where they are wrong
         self.report: str = ""
         self.gate: Found | None = None  # what a gate came to
+        self.verdict: Verdict | None = None  # the same, for people
+        self.of_suites = options.of_suites(option.file_or_dir)
         self.scores: list[str] = []  # a scorecard, for the terminal
         self.problem: str = ""  # what could not be done at the end
         self.processes = PROCESSES[option.preset]
@@ -110,6 +114,14 @@ class Session:
     @property
     def outcomes(self) -> list[Outcome]:
         return self._runner.outcomes if self._runner is not None else []
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a gate left something open."""
+        if self.gate is None:
+            return bool(self._option.against)
+        found = [d.verdict for decisions in self.gate.decisions.values() for d in decisions]
+        return bool(self.gate.unreliable) or not found or INCONCLUSIVE in found
 
     @property
     def adapter_by_adapter(self) -> bool:
@@ -257,6 +269,8 @@ class Session:
             self.problem = str(error)
         self.store.close()
         self._score()
+        if self.gate is not None:
+            self._announce()
         self._scratch.cleanup()
         if self._lock is not None:
             self._lock.close()
@@ -273,6 +287,26 @@ class Session:
             for card in found:
                 atomic.write(self.store.folder / f"{card.adapter}.svg", scorecard.badge(card))
         except StoreError as error:
+            self.problem = self.problem or str(error)
+
+    def _announce(self) -> None:
+        """Writes what the gate found beside the records, and where GitHub shows it."""
+        assert self.gate is not None
+        assert self._base is not None
+        found = [d for decisions in self.gate.decisions.values() for d in decisions]
+        self.verdict = announce.Verdict(
+            found, self._base.arm.told, "this run", self.gate.unreliable
+        )
+        text = announce.markdown(self.verdict)
+        parts = {"gate.md": text, "gate.json": announce.to_json(self.verdict),
+                 "gate.svg": announce.badge(self.verdict)}  # fmt: skip
+        try:
+            for name, content in parts.items():
+                atomic.write(self.store.folder / name, content)
+            if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+                with open(summary, "a", encoding="utf-8") as file:
+                    file.write(text)
+        except (StoreError, OSError) as error:
             self.problem = self.problem or str(error)
 
     def _write_report(self) -> str:

@@ -58,12 +58,14 @@ def toys(*names):
         (["--python", "jaxx=/bin/true"], "unknown adapter 'jaxx'"),
         (["--threads", "0"], "--threads is 0, but should be above 0"),
         (["-n", "2"], "the suites run in one pytest process"),
+        (["--against", "/bin/true"], "it needs --benchmark beside it"),
+        (["--policy", "gate.toml"], "it needs --against beside it"),
         (["--benchmark", "--benchmark-disable"], "--benchmark-disable keeps it from it"),
     ],
 )
 def test_a_wrong_option_is_one_line(tmp_path, arguments, told):
     done = suites(*arguments, "--collect-only", results=tmp_path)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.strip().count("\n") <= 1
     assert "Traceback" not in done.stdout + done.stderr
