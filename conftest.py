@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,15 +25,16 @@ from harness.self_test import Plan, SelfTest
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
-from results.announce import headline, sentence, workflow_commands
+from results.announce import headline
 from results.command_line import FINE, NOTHING, USAGE
-from results.gate import INCONCLUSIVE, REGRESSED
+from results.gate import INCONCLUSIVE, REGRESSED, sentence
 from results.policy import PolicyError
-from results.records import Case, Outcome
+from results.records import Case, Decision, Outcome
 from results.store import StoreError
 from suites import options
 from suites.performance.sweeps import Points
 from suites.session import Session
+from suites.spread import SpreadError
 
 #: pytest-benchmark's timer for everything that is measured in a worker.
 CLOCK = clock.WorkerClock()
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:
         config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
-    except (UnknownName, StoreError, DeviationError, ArmError, PolicyError) as error:
+    except (UnknownName, StoreError, DeviationError, ArmError, PolicyError, SpreadError) as error:
         _refuse(str(error))
 
 
@@ -111,6 +112,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if session.adapter_by_adapter:
         items.sort(key=_adapter_by_adapter)
     session.cases = [case for item in items if (case := _case(item)) is not None]
+    session.tests = {
+        item.nodeid: options.same(config.option, case)
+        for item in items
+        if (case := _case(item)) is not None
+    }
 
 
 def _adapter_by_adapter(item: pytest.Item) -> tuple[int, str]:
@@ -129,9 +135,31 @@ def _case(item: pytest.Item) -> Case | None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """A case that the resumed run has decided ends as it ended there."""
     outcome = _decided(pyfuncitem)
+    if (
+        outcome is None
+        and pyfuncitem.config.stash[SESSION].spread
+        and _case(pyfuncitem) is not None
+    ):
+        return _elsewhere(pyfuncitem)
     if outcome is None:
         return None
     if outcome.status != "ok":
+        _end_test(outcome)
+    return True
+
+
+def _elsewhere(item: pytest.Item) -> bool:
+    """Ends a test as another machine did."""
+    session, case = item.config.stash[SESSION], _case(item)
+    assert case is not None
+    try:
+        decisions, outcome = session.taken(item.nodeid, case, reproduce=_reproduce(item))
+    except StoreError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+    blamed = outcome.reason.startswith("base: ") or outcome.status == "interrupted"
+    if decisions:
+        _end_gated(case, decisions, None if blamed or outcome.status == "ok" else outcome)
+    elif outcome.status != "ok":
         _end_test(outcome)
     return True
 
@@ -289,31 +317,36 @@ def gate(request: pytest.FixtureRequest) -> Found:
         for item in request.session.items
         if item.nodeid.startswith("suites/gate/") and (case := _case(item)) is not None
     }
-    session.gate = Gate(session.runner, session.policy).decide(cases)
-    return session.gate
+    return Gate(session.runner, session.policy).decide({} if session.spread else cases)
 
 
 @pytest.fixture
-def gated(gate: Found, record_property: Callable[[str, object], None]) -> Callable[[Case], None]:
-    """Ends a test as the gate decided on its case: regressed fails, inconclusive is skipped, and
-    the run's exit code says that something was not decided."""
+def gated(
+    request: pytest.FixtureRequest, gate: Found, record_property: Callable[[str, object], None]
+) -> Callable[[Case], None]:
+    """Ends a test as the gate decided on its case."""
 
     def end(case: Case) -> None:
         __tracebackhide__ = True
-        if gate.unreliable:
-            raise pytest.skip.Exception(f"inconclusive: {gate.unreliable}")
         decisions = gate.decisions.get(case, [])
         for found in decisions:
             record_property(found.metric, sentence(found))
-        if worse := [found for found in decisions if found.verdict == REGRESSED]:
-            told = "\n".join(map(sentence, worse))
-            raise pytest.fail.Exception(f"{case.key}\n{told}", pytrace=False)
-        if case in gate.outcomes:
-            _end_test(gate.outcomes[case])
-        if open_ := [found for found in decisions if found.verdict == INCONCLUSIVE]:
-            raise pytest.skip.Exception("; ".join(map(sentence, open_)))
+        _end_gated(case, decisions, gate.outcomes.get(case))
 
     return end
+
+
+def _end_gated(case: Case, decisions: Sequence[Decision], outcome: Outcome | None) -> None:
+    """Regressed fails, inconclusive is skipped, and the run's exit code says that something was
+    not decided. `outcome` is that of a case which ended otherwise than ok, by head's fault."""
+    __tracebackhide__ = True
+    if worse := [found for found in decisions if found.verdict == REGRESSED]:
+        told = "\n".join(map(sentence, worse))
+        raise pytest.fail.Exception(f"{case.key}\n{told}", pytrace=False)
+    if outcome is not None:
+        _end_test(outcome)
+    if open_ := [found for found in decisions if found.verdict == INCONCLUSIVE]:
+        raise pytest.skip.Exception("; ".join(map(sentence, open_)))
 
 
 def _end_test(outcome: Outcome) -> None:
@@ -327,20 +360,7 @@ def _end_test(outcome: Outcome) -> None:
 
 def _reproduce(item: pytest.Item) -> str:
     """One line for a shell that runs this item alone, under the same options."""
-    option = item.config.option
-    words = ["pytest", item.nodeid]
-    if option.benchmark:
-        words.append("--benchmark")
-    defaults = {"device": "cpu", "preset": "quick", "size": "", "allocator": "pinned"}
-    for name, default in {**defaults, "isolation": None}.items():
-        if getattr(option, name) != default:
-            words += [f"--{name}", getattr(option, name)]
-    if option.threads:
-        words += ["--threads", str(option.threads)]
-    for name in ("adapter_module", "python", "sweep"):
-        for value in getattr(option, name):
-            words += ["--" + name.replace("_", "-"), value]
-    return shlex.join(words)
+    return shlex.join(["pytest", item.nodeid, *options.same(item.config.option, _case(item))])
 
 
 # -- what people see -------------------------------------------------------------------------------
@@ -412,9 +432,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(f"gate: {headline(session.verdict)}")
         if session.verdict.undecided:
             terminalreporter.write_line(session.verdict.undecided)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in workflow_commands(session.verdict.decisions):
-                terminalreporter.write_line(line)
     if session.problem:
         terminalreporter.write_line(session.problem)
     terminalreporter.write_line(f"records: {session.store.folder}")

@@ -3,6 +3,7 @@ blocks. Each decision is recorded as it falls."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,7 @@ from harness.client import WorkerFailure
 from harness.paired import Canary, Pair, Paired
 from harness.runner import Ended, Runner
 from results import gate
-from results.announce import sentence
-from results.gate import INCONCLUSIVE, REGRESSED
+from results.gate import INCONCLUSIVE, REGRESSED, sentence
 from results.policy import Policy
 from results.records import Case, Decision, Outcome
 
@@ -23,6 +23,7 @@ SUITES = {
     "gate_cold_start": "cold_start",
 }
 CANARIES = 2
+UNRELIABLE = "the machine is not reliable now"  # what the reason begins with
 CONFIRM = "confirm"  # what the suite's name begins with where something is confirmed
 
 
@@ -52,6 +53,8 @@ class Gate:
         found = Found()
         found.unreliable = self._unreliable(cases)
         if found.unreliable:
+            for case, reproduce in cases.items():
+                found.decisions[case] = [self._leave(case, reproduce, found.unreliable)]
             return found
         for case, reproduce in cases.items():
             found.decisions[case] = self._once(case, reproduce, found)
@@ -71,8 +74,7 @@ class Gate:
         worst = flagged[0]
         return (
             f"base against itself came out as {worst.verdict} ({worst.case.key}: "
-            f"{worst.ratio:.3f}), twice: the machine is not reliable now, and nothing was decided. "
-            "Try again when it is quiet"
+            f"{worst.ratio:.3f}), twice, so nothing was decided. Try again when it is quiet"
         )
 
     def _canaries(self, cases: Mapping[Case, str], suite: str) -> list[Decision]:
@@ -91,6 +93,18 @@ class Gate:
             except Ended:  # the case itself will say why
                 continue
         return decisions
+
+    def _leave(self, case: Case, reproduce: str, why: str) -> Decision:
+        """The decision on a case that was not measured; another run can take it up."""
+        decisions = []
+        with (
+            contextlib.suppress(Ended),
+            self._runner.run(Paired, case, reproduce=reproduce) as attempt,
+        ):
+            failure = WorkerFailure("interrupted", f"{UNRELIABLE}: {why}")
+            decisions.append(attempt.undecided(SUITES[case.suite], failure))
+            raise failure
+        return decisions[0]
 
     # -- one case --------------------------------------------------------------------------------
 

@@ -17,24 +17,12 @@ from harness.lanes import agree, remembered
 from harness.pool import Role
 from numerics.judge import Judgement
 from results import gate
-from results.gate import LOOKS, REGRESSED, UNCHANGED
+from results.gate import COUNTS, LOOKS, RANKS, REGRESSED, UNCHANGED, grown
 from results.records import Decision
 
 BLOCK_SECONDS = 0.03  # of single calls, in a round
 MEMORY_PAIRS = 3
 LEAST_BYTES = 2**20  # of memory, that count as a change
-#: Better verdicts first; those that are not named judge nothing.
-RANKS = (
-    ("identical", "bitwise", "null-gradient"),
-    ("rounding-equal",),
-    ("precision-equal",),
-    ("deviation",),
-    ("divergent", "mistrusted"),
-)
-#: Facts that are counts: more of them is worse.
-COUNTS = ("graph_breaks", "compilations", "generated_kernels", "library_calls", "captured_calls",
-          "graph_nodes")  # fmt: skip
-
 Pair = tuple[Client, Client]  # base, head
 
 
@@ -93,7 +81,7 @@ class Paired(Attempt):
         return decisions
 
     def undecided(self, metric: str, failure: WorkerFailure) -> Decision:
-        """Nothing to compare with: base failed."""
+        """That nothing could be compared, and why."""
         return self._decision(metric, gate.INCONCLUSIVE, reason=failure.reason)
 
     # -- what must not get worse at all ----------------------------------------------------------
@@ -109,7 +97,7 @@ class Paired(Attempt):
         )
         before = _worst(self._runner.referee.explained(self.case, rows)[0])
         told = f"{RANKS[before][0]} to {RANKS[own][0]}" if before != own else RANKS[own][0]
-        return self._decision("conformance", _compared(before, own), reason=told)
+        return self._decision("conformance", grown(before, own), reason=told)
 
     def compare_counts(self, pair: Pair) -> list[Decision]:
         """Facts that are counts, and the FLOPs of a step, which must not change at all."""
@@ -120,7 +108,7 @@ class Paired(Attempt):
         for name in COUNTS:
             before, now = base.get(name), head.get(name)
             if isinstance(before, int) and isinstance(now, int):
-                verdict = _compared(before, now)
+                verdict = grown(before, now)
                 decisions.append(self._decision(name, verdict, reason=_change(before, now)))
         before, now = (
             client.request("count", timeout=self._left(), batch=self.case.batch)["flops"]
@@ -254,13 +242,7 @@ class Canary(Paired):
 
 def _worst(rows: Sequence[Judgement]) -> int:
     """The place in RANKS of the worst verdict."""
-    places = [n for row in rows for n, names in enumerate(RANKS) if row.verdict in names]
-    return max(places, default=0)
-
-
-def _compared(before: float, now: float) -> str:
-    """The verdict on what should not grow."""
-    return REGRESSED if now > before else gate.IMPROVED if now < before else UNCHANGED
+    return max(filter(None, (gate.rank(row.verdict) for row in rows)), default=0)
 
 
 def _change(before: float, now: float) -> str:

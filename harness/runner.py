@@ -105,6 +105,12 @@ class Runner:
         if processes > 1:
             self.referee.lanes.ahead(Task("fill", c) for c in on_host if c.suite == "cold_start")
 
+    def ended_elsewhere(self, outcome: Outcome) -> None:
+        """Records how a case ended on another machine."""
+        self._store.append(outcome)
+        self.outcomes.append(outcome)
+        self._listener.ended(outcome, "")
+
     def keep(self, record: Record) -> None:
         """Records something beside the outcomes."""
         self._store.append(record)

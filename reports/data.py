@@ -34,7 +34,16 @@ PRECISIONS = (
 QUALITY = "quantization"
 STEADY = ("performance", "memory", "speedup")
 #: Suites whose outcome is the verdict -> what `ok` says there. Nothing in them is timed alone.
-_BY_OUTCOME = {"convergence": "reached", "loss_scaling": "as specified"}
+_BY_OUTCOME = {
+    "convergence": "reached",
+    "loss_scaling": "as specified",
+    **{
+        f"{stage}gate{what}": "compared"
+        for stage in ("", "confirm_")
+        for what in ("", "_latency", "_memory", "_cold_start")
+    },
+    **dict.fromkeys(("canary", "canary_again"), "compared"),
+}
 
 
 def width(precision: str) -> tuple[int, str]:

@@ -1,9 +1,9 @@
 """One self-contained page from stored runs: index.html opens from disk, offline.
 
-A run is prepared (`data`), its sections are made (`conformance`, `convergence`, `performance`,
-`precision`, `quantization`, `cold_start`, `scaling`, `machine`), and templates turn them into HTML.
-A site of several pages can call the same sections page by page. Traces are the only other files;
-they lie beside the page.
+A run is prepared (`data`), its sections are made (`conformance`, `gate`, `convergence`,
+`performance`, `precision`, `quantization`, `cold_start`, `scaling`, `machine`), and templates turn
+them into HTML. A site of several pages can call the same sections page by page. Traces are the only
+other files; they lie beside the page.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from reports.cold_start import cold_start
 from reports.convergence import convergence
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
+from reports.gate import gate
 from reports.precision import precision
 from reports.quantization import quantization
 from reports.scaling import scaling
@@ -151,6 +152,7 @@ def _header(run: Run) -> list[tuple[str, str]]:
 
 #: Sections with charts -> who makes their panels, in the order of the page.
 _FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
+    "gate": gate,
     "convergence": convergence,
     "speed": performance.throughput,
     "latency": performance.latency,

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from results import store
-from results.command_line import FINE, NOTHING, RUN_HELP, USAGE, Parser, add_results
+from results.command_line import FINE, NOTHING, RUN_HELP, USAGE, WORSE, Parser, add_results
+from results.policy import PolicyError
 from results.store import Run, StoreError
 
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
         return code
-    except StoreError as error:
+    except (StoreError, PolicyError) as error:
         print(f"results: {error}", file=sys.stderr)
         return USAGE
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
@@ -67,6 +68,47 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="FILE", help="default: standard output (not parquet)"
     )
     export.set_defaults(run=_export)
+
+    pair = Parser(add_help=False)
+    what = "; or JSON of pytest-benchmark, a file or a folder of such"
+    pair.add_argument("base", metavar="BASE", help=RUN_HELP + what)
+    pair.add_argument("head", metavar="HEAD", nargs="?", default="latest", help="likewise")
+    pair.add_argument("--policy", type=Path, metavar="FILE", help="thresholds, in TOML")
+    compare = commands.add_parser(
+        "compare", parents=[shared, pair], help="what changed from one run to another"
+    )
+    compare.set_defaults(run=_compare)
+    gate = commands.add_parser(
+        "gate", parents=[shared, pair], help="the same, with an exit code that says how it went"
+    )
+    gate.add_argument(
+        "--other-machine",
+        action="store_true",
+        help="decide although the runs come from different machines",
+    )
+    gate.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write gate.md, gate.json and gate.svg"
+    )
+    gate.set_defaults(run=_gate)
+
+    history = commands.add_parser(
+        "history", parents=[shared], help="series over stored runs, and where they changed"
+    )
+    history.add_argument("--case", default="*", metavar="PATTERN", help="cases whose key fits")
+    history.add_argument("--metric", action="append", default=[], metavar="NAME")
+    history.add_argument("--all", action="store_true", help="series without a change as well")
+    history.add_argument(
+        "--branch", metavar="[REPOSITORY@]REVISION:FOLDER", help="runs in a git branch's folder"
+    )
+    history.add_argument("--format", default="table", choices=("table", "json"))
+    history.add_argument(
+        "--bisect",
+        nargs="+",
+        metavar="TARGET",
+        help="with --case: what `--against` takes, oldest first. Runs gates to find the first with "
+        "which the case is as slow as now",
+    )
+    history.set_defaults(run=_history)
     return parser
 
 
@@ -124,6 +166,108 @@ def _export(options: argparse.Namespace) -> int:
         print(f"results: run {run.run_id} has no {options.what}", file=sys.stderr)
         return NOTHING
     return FINE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    verdict, refusals = _verdict(options)
+    for refusal in refusals:
+        print(f"warning: another machine: {refusal}", file=sys.stderr)
+    _print_verdict(verdict)
+    return FINE if verdict.decisions else NOTHING
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from results import announce, atomic
+
+    verdict, refusals = _verdict(options)
+    if refusals and not options.other_machine:
+        told = "; ".join(refusals[:3])
+        print(
+            f"results: not decided, since the runs come from different machines: {told}. "
+            "Measure both on one machine, or say --other-machine",
+            file=sys.stderr,
+        )
+        return NOTHING
+    _print_verdict(verdict)
+    if options.output is not None:
+        for name, text in announce.files(verdict).items():
+            atomic.write(options.output / name, text)
+    announce.tell_github(verdict, sys.stdout)
+    return announce.exit_code(verdict)
+
+
+def _verdict(options: argparse.Namespace) -> tuple[Any, list[str]]:
+    """What the two runs show, and why they should not be compared."""
+    from results import announce, compare, foreign, policy, tables
+
+    rules = policy.read(options.policy)
+    runs = []
+    for name in (options.base, options.head):
+        path = Path(name)
+        own = not foreign.is_foreign(path)
+        runs.append(store.read(store.find(options.results, name)) if own else foreign.read(path))
+    base, head = runs
+    found = compare.compare(base, head, rules)
+    for note in found.notes:
+        print(f"note: {tables.text(note, limit=400)}", file=sys.stderr)
+    verdict = announce.Verdict(
+        found.decisions, f"run {base.run_id}", f"run {head.run_id}", notes=found.notes
+    )
+    return verdict, list(found.refusals)
+
+
+def _history(options: argparse.Namespace) -> int:
+    from fnmatch import fnmatchcase
+
+    from results import history, tables
+
+    if options.bisect:
+        return _bisect(options)
+    with history.stored(options.results, options.branch) as runs:
+        found = history.series(runs, metrics=options.metric or history.METRICS)
+    found = [one for one in found if fnmatchcase(one.case.key, options.case)]
+    shown = [one for one in found if one.changes or options.all]
+    if options.format == "json":
+        print(history.to_json(shown))
+    elif shown:
+        _print(tables.history(shown))
+    changed = sum(bool(one.changes) for one in found)
+    print(f"{len(found)} series of {len(runs)} runs, {changed} with changes", file=sys.stderr)
+    return FINE if found else NOTHING
+
+
+def _bisect(options: argparse.Namespace) -> int:
+    from results import history
+
+    def regressed(target: str) -> bool:
+        code = history.run_gate(target, options.case, options.results)
+        told = {FINE: "as fast as now", WORSE: "slower now"}.get(code, "not decided")
+        print(f"against {target}: {told}", flush=True)
+        if code not in (FINE, WORSE):
+            raise StoreError(
+                f"the gate against {target} ended with {code}, so the step cannot be placed; "
+                "what it printed is above"
+            )
+        return code == WORSE
+
+    place = history.first_without(options.bisect, regressed)
+    if place == 0:
+        print("it is not slower than with the first of them: the step came in before")
+        return NOTHING
+    if place == len(options.bisect):
+        print(f"it is slower than with all of them: the step came in after {options.bisect[-1]}")
+        return FINE
+    print(f"the step came in with {options.bisect[place]}, after {options.bisect[place - 1]}")
+    return FINE
+
+
+def _print_verdict(verdict: Any) -> None:
+    from results import announce, tables
+
+    changed = [found for found in verdict.decisions if found.verdict != "unchanged"]
+    if changed:
+        _print(tables.decisions(changed))
+    _print(announce.headline(verdict))
 
 
 def _read(options: argparse.Namespace) -> Run:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
 from results import display
 from results.badge import badge as drawn
-from results.gate import IMPROVED, INCONCLUSIVE, REGRESSED, UNCHANGED, VERDICTS
-from results.records import Decision, finite
+from results.command_line import FINE, NOTHING, WORSE
+from results.foreign import SUITE as FOREIGN
+from results.gate import (
+    IMPROVED,
+    INCONCLUSIVE,
+    REGRESSED,
+    UNCHANGED,
+    VERDICTS,
+    change,
+    sentence,
+)
+from results.records import Case, Decision, finite
 
 #: By which a comment on a pull request is found again, so that it is updated and not repeated.
 MARKER = "<!-- assay-gate -->"
@@ -55,12 +67,9 @@ class Verdict:
         return "no regression"
 
 
-def sentence(found: Decision) -> str:
-    """`regressed step_time 1.052 (1.049 to 1.055), 6 pairs`."""
-    told = f"{found.verdict} {found.metric}"
-    if found.ratio is None:
-        return f"{told}: {found.reason}"
-    return f"{told} {_change(found)}" + (f", {len(found.ratios)} pairs" if found.ratios else "")
+def label(case: Case) -> str:
+    """What a case is called."""
+    return case.model if case.suite == FOREIGN else case.key
 
 
 def headline(verdict: Verdict) -> str:
@@ -94,8 +103,8 @@ def _table(decisions: Sequence[Decision]) -> list[str]:
     lines = ["| | case | what | change | pairs | seconds | |", "| - | - | - | -: | -: | -: | - |"]
     for found in decisions[:SHOWN]:
         cells = [
-            f"{SIGNS[found.verdict]} {found.verdict}", found.case.key, found.metric,
-            _change(found), str(len(found.ratios) or ""), f"{found.seconds:.0f}", found.reason,
+            f"{SIGNS[found.verdict]} {found.verdict}", label(found.case), found.metric,
+            change(found), str(len(found.ratios) or ""), f"{found.seconds:.0f}", found.reason,
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     if len(decisions) > SHOWN:
@@ -111,15 +120,6 @@ def _cell(text: str) -> str:
     return shown
 
 
-def _change(found: Decision) -> str:
-    if found.ratio is None:
-        return ""
-    told = f"{found.ratio:.3f}"
-    if found.low is None or found.high is None:
-        return told
-    return f"{told} ({found.low:.3f} to {found.high:.3f})"
-
-
 def to_json(verdict: Verdict) -> str:
     """Everything, for programs."""
     body = {
@@ -130,7 +130,7 @@ def to_json(verdict: Verdict) -> str:
         "undecided": verdict.undecided,
         "notes": list(verdict.notes),
         "decisions": [
-            {"key": found.case.key, **dataclasses.asdict(found)} for found in verdict.decisions
+            {"key": label(found.case), **dataclasses.asdict(found)} for found in verdict.decisions
         ],
     }
     return json.dumps(finite(body), indent=1, allow_nan=False) + "\n"
@@ -141,10 +141,38 @@ def workflow_commands(decisions: Iterable[Decision]) -> list[str]:
     kinds = {REGRESSED: "error", INCONCLUSIVE: "warning"}
     return [
         f"::{kinds[found.verdict]} title={_escaped(f'Assay: {found.verdict}', of_title=True)}::"
-        + _escaped(f"{found.case.key}: {sentence(found)}")
+        + _escaped(f"{label(found.case)}: {sentence(found)}")
         for found in decisions
         if found.verdict in kinds
     ]
+
+
+def files(verdict: Verdict) -> dict[str, str]:
+    """What is kept of it, by file name."""
+    return {
+        "gate.md": markdown(verdict),
+        "gate.json": to_json(verdict),
+        "gate.svg": badge(verdict),
+    }
+
+
+def tell_github(verdict: Verdict, stream: IO[str]) -> None:
+    """Where a workflow of GitHub's runs: the summary of the step, and annotations. Raises OSError
+    where the summary cannot be written."""
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(markdown(verdict))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in workflow_commands(verdict.decisions):
+            print(line, file=stream)
+
+
+def exit_code(verdict: Verdict) -> int:
+    """1 regressed, 3 not or not wholly decided, 0 fine."""
+    if verdict.of(REGRESSED):
+        return WORSE
+    decided = verdict.decisions and not verdict.undecided and not verdict.of(INCONCLUSIVE)
+    return FINE if decided else NOTHING
 
 
 def _escaped(text: str, *, of_title: bool = False) -> str:

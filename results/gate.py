@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special  # scipy.stats would take a second to import
 
-from results.records import GATE_VERDICTS
+from results.records import GATE_VERDICTS, Decision
 
 REGRESSED, IMPROVED, UNCHANGED, INCONCLUSIVE = VERDICTS = GATE_VERDICTS
 #: After so many pairs it is looked at; nothing is decided in between.
@@ -26,6 +26,28 @@ THRESHOLD = 0.05  # the change that matters, where nobody says another
 CONFIRMING = 8
 #: Share of flagged cases that are false, and probability that any is, up to which they block.
 ALPHA = 0.05
+
+#: Verdicts on tensors, better ones first; those that are not named judge nothing.
+RANKS = (
+    ("identical", "bitwise", "null-gradient"),
+    ("rounding-equal",),
+    ("precision-equal",),
+    ("deviation",),
+    ("divergent", "mistrusted"),
+)
+#: Facts that are counts, of which more is worse.
+COUNTS = ("graph_breaks", "compilations", "generated_kernels", "library_calls", "captured_calls",
+          "graph_nodes")  # fmt: skip
+
+
+def rank(verdict: str) -> int | None:
+    """The place of a verdict in RANKS; None where it judges nothing."""
+    return next((place for place, names in enumerate(RANKS) if verdict in names), None)
+
+
+def grown(before: float, now: float) -> str:
+    """The verdict on what should not grow at all."""
+    return REGRESSED if now > before else IMPROVED if now < before else UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -155,3 +177,21 @@ def _exp(x: float) -> float:
 
 def _log(x: float) -> float:
     return -math.inf if x <= 0 else math.log(x)
+
+
+def sentence(found: Decision) -> str:
+    """`regressed step_time 1.052 (1.049 to 1.055), 6 pairs`."""
+    told = f"{found.verdict} {found.metric}"
+    if found.ratio is None:
+        return f"{told}: {found.reason}"
+    return f"{told} {change(found)}" + (f", {len(found.ratios)} pairs" if found.ratios else "")
+
+
+def change(found: Decision) -> str:
+    """`1.052 (1.049 to 1.055)`; empty where nothing is divided."""
+    if found.ratio is None:
+        return ""
+    told = f"{found.ratio:.3f}"
+    if found.low is None or found.high is None:
+        return told
+    return f"{told} ({found.low:.3f} to {found.high:.3f})"

@@ -28,6 +28,22 @@ def same_software(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return missing or _sentences(now, before, sorted({*now} & {*before}))
 
 
+def name(environment: Mapping[str, Any]) -> str:
+    """What tells a machine from others: its fingerprint's id; empty where there is none."""
+    fields = _get(environment, "fingerprint")
+    return describe.text(_get(fields, "id")) if isinstance(fields, Mapping) else ""
+
+
+def versions(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Versions by name, Python's included."""
+    return _versions(environment)
+
+
+def version_changes(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    """A sentence for each version that both know and that changed."""
+    return _sentences(now, before, sorted({*now} & {*before}))
+
+
 def _sentences(now: Mapping[str, str], before: Mapping[str, str], names: list[str]) -> list[str]:
     return [
         f"{_shown(name)} is {_shown(now.get(name))}, but was {_shown(before.get(name))}"

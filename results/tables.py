@@ -3,6 +3,7 @@ or command the terminal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,15 @@ import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from results import describe, display, frame
+from results import announce, describe, display, frame
+from results.history import Series
+from results.metrics import DERIVED, METRICS
+from results.records import Decision
 from results.store import Run
 
 _STYLES = {"ok": "green", "divergent": "bold red", "mistrusted": "yellow", "unsupported": "dim"}
+GATE_STYLES = {"regressed": "bold red", "improved": "green", "unchanged": "dim",
+               "inconclusive": "yellow"}  # fmt: skip
 #: Characters of a name that are shown; the rest is in the records.
 _NAME = 120
 
@@ -81,6 +87,42 @@ def flag_lines(summary: pd.DataFrame) -> list[str]:
     return [f"{n}: {meaning}" for n, meaning in display.flag_meanings().items() if n in used]
 
 
+def decisions(found: Sequence[Decision]) -> Table:
+    """One row per decision of a gate."""
+    table = _table("verdict", "case", "what", "change", "interval", "pairs", "seconds", "note")
+    for one in found:
+        ratio, low, high = (math.nan if x is None else x for x in (one.ratio, one.low, one.high))
+        _row(
+            table,
+            (one.verdict, GATE_STYLES[one.verdict]),
+            announce.label(one.case),
+            one.metric,
+            display.ratio(ratio),
+            display.interval(low, high, "1"),
+            str(len(one.ratios) or ""),
+            f"{one.seconds:.0f}",
+            (one.reason, "dim"),
+        )
+    return table
+
+
+def history(found: Sequence[Series]) -> Table:
+    """One row per change of a series; one for a series without."""
+    table = _table("case", "metric", "machine", "runs", "now", "change", "since", "note")
+    for one in found:
+        last = one.points[-1]
+        unit = METRICS.get(one.metric) or DERIVED[one.metric]
+        head = [one.case.key, one.metric, one.machine, str(len(one.points)),
+                display.quantity(last.value, unit[0])]  # fmt: skip
+        for change in one.changes:
+            point = one.points[change.index]
+            told = "; ".join(change.versions)
+            _row(table, *head, display.ratio(change.ratio), point.run_id, (told, "dim"))
+        if not one.changes:
+            _row(table, *head, display.NONE, display.NONE, "")
+    return table
+
+
 def limits(table: pd.DataFrame) -> Table:
     """One row per line of `frame.limits`."""
     shown = _table("limit of the machine", "value", "device", "adapter", "threads", "measured")
@@ -95,7 +137,7 @@ def _table(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     numbers = (
         *("error", "ratio", "tensors", "median", "interval", "rounds", "processes", "size"),
-        *("value", "threads"),
+        *("value", "threads", "change", "pairs", "seconds", "runs", "now"),
     )
     for name in names:
         number = name in numbers

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.runner import PROCESSES
+from results.records import Case
 from suites.selection import SWEEPS
 
 SUITES = Path(__file__).parent
@@ -109,6 +110,13 @@ def add(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="where runs are kept",
     )
+    group.addoption(
+        "--launcher",
+        default="local",
+        choices=("local", "dask"),
+        help="run cases here, or on the machines of a Dask scheduler",
+    )
+    group.addoption("--scheduler", default="", metavar="ADDRESS", help="of Dask: tcp://HOST:8786")
     group.addoption("--report", metavar="DIR", help="where the report goes, or none")
 
 
@@ -124,11 +132,30 @@ def problem(config: pytest.Config) -> str:
         )
     if option.against and not option.benchmark:
         return "--against measures in pairs, so it needs --benchmark beside it"
+    if (option.launcher == "dask") != bool(option.scheduler):
+        return "--launcher dask and --scheduler ADDRESS belong together: give both, or neither"
     if option.policy and not option.against:
         return "--policy is what a gate goes by, so it needs --against beside it"
     if option.benchmark and option.benchmark_disable:
         return "--benchmark measures, and --benchmark-disable keeps it from it: leave one out"
     return ""
+
+
+def same(option: Any, case: Case | None) -> list[str]:
+    """The arguments that run a test elsewhere, or again, as it is run here. What was asked for by
+    name selects more than a preset does, so that a case's own names are among them."""
+    words = ["--benchmark"] if option.benchmark else []
+    for name in ("adapter", "model", "precision"):
+        if case is not None and getattr(option, f"{name}s"):
+            words += [f"--{name}s", getattr(case, name)]
+    defaults = {"device": "cpu", "preset": "quick", "size": "", "allocator": "pinned"}
+    for name, default in {**defaults, "isolation": None, "threads": None, "policy": None}.items():
+        if getattr(option, name) != default:
+            words += [f"--{name}", str(getattr(option, name))]
+    for name in ("adapter_module", "python", "sweep", "against"):
+        for value in getattr(option, name):
+            words += ["--" + name.replace("_", "-"), value]
+    return words
 
 
 def of_suites(arguments: Sequence[str]) -> bool:

@@ -20,7 +20,8 @@ from harness import clock, conditions
 from harness.arms import HERE, Base
 from harness.convergence import SEEDS
 from harness.environment import describe, physical_cores
-from harness.gate import Found
+from harness.gate import SUITES as GATES
+from harness.gate import UNRELIABLE
 from harness.guard import Guard
 from harness.memo import Memo
 from harness.pool import SEED, Pool, Settings
@@ -31,11 +32,12 @@ from numerics.exercises import Exercise
 from results import announce, atomic, machines, policy, scorecard
 from results import store as stored
 from results.announce import Verdict
-from results.gate import INCONCLUSIVE
-from results.records import Case, Limit, Outcome
+from results.command_line import NOTHING
+from results.records import Case, Decision, Facts, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
-from suites import limits, options
+from suites import limits, options, spread
 from suites.selection import Selection, Table
+from suites.spread import Spread
 
 MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
@@ -88,8 +90,9 @@ class Session:
         self.tables: dict[str, Table] = {}  # by suite
         self.quiet: set[str] = set()  # suites whose cases have a line only where they are wrong
         self.report: str = ""
-        self.gate: Found | None = None  # what a gate came to
-        self.verdict: Verdict | None = None  # the same, for people
+        self.verdict: Verdict | None = None  # what a gate came to
+        self.tests: dict[str, list[str]] = {}  # id of a test with a case -> its arguments
+        self.spread = self._spread()
         self.of_suites = options.of_suites(option.file_or_dir)
         self.scores: list[str] = []  # a scorecard, for the terminal
         self.problem: str = ""  # what could not be done at the end
@@ -118,10 +121,47 @@ class Session:
     @property
     def undecided(self) -> bool:
         """Whether a gate left something open."""
-        if self.gate is None:
-            return bool(self._option.against)
-        found = [d.verdict for decisions in self.gate.decisions.values() for d in decisions]
-        return bool(self.gate.unreliable) or not found or INCONCLUSIVE in found
+        wanted = bool(self._option.against)
+        return wanted and (not self.verdict or announce.exit_code(self.verdict) == NOTHING)
+
+    def taken(self, test: str, case: Case, *, reproduce: str) -> tuple[list[Decision], Outcome]:
+        """What another machine decided on a case, and how it ended there; its records are this
+        run's from now on. All tests are given away when the first is asked for."""
+        assert self.spread is not None
+        runner = self.runner
+        if self.tests:
+            self.spread.submit(self.tests)
+            self.tests = {}
+        start, found, problem = clock.now(), [], ("", "")
+        try:
+            answer = self.spread.answer(test)
+            found = spread.records(answer)
+            self.store.append(Facts(case, {"ran_on": dict(answer.machine)}))
+            tail = answer.tail.strip().splitlines()[-1:]
+            problem = ("failed", f"the machine sent no outcome; it last printed: {''.join(tail)}")
+        except spread.Lost as lost:
+            problem = ("crashed", str(lost))
+        except spread.SpreadError as error:
+            problem = ("failed", str(error))
+        own = [r for r in found if isinstance(r, Outcome) and r.case == case]
+        outcome = own[0] if own else Outcome(case, *problem, clock.now() - start, reproduce)
+        for record in found:
+            if record not in own and not (isinstance(record, Outcome) and self._known(record)):
+                self.store.append(record)
+        runner.ended_elsewhere(outcome)
+        decisions = {r.metric: r for r in found if isinstance(r, Decision) and r.case == case}
+        return list(decisions.values()), outcome
+
+    def _known(self, outcome: Outcome) -> bool:
+        """Whether this run has an outcome of that case already: several machines have the same
+        canaries."""
+        return any(known.case == outcome.case for known in self.outcomes)
+
+    def _spread(self) -> Spread | None:
+        option = self._option
+        if option.launcher == "local" or option.collectonly:
+            return None
+        return Spread(option.scheduler, gpu=option.device == "cuda")
 
     @property
     def adapter_by_adapter(self) -> bool:
@@ -163,7 +203,7 @@ class Session:
 
     def _open(self) -> None:
         option, settings = self._option, self._settings
-        if option.benchmark:
+        if option.benchmark and self.spread is None:
             self._lock = _alone(option.results)
         total = psutil.virtual_memory().total
         limit = int(option.memory_limit * 2**30 if option.memory_limit else MEMORY_SHARE * total)
@@ -202,6 +242,8 @@ class Session:
         together = [case for case in self.exercises if self.selection.together(case)]
         self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn, together=together)
         self._take_over()
+        if self.spread is not None:
+            return  # nothing is computed here
         seeds = SEEDS[self._settings["preset"]]
         self._runner.ahead(todo, processes=self.processes, seeds=seeds)
 
@@ -252,6 +294,8 @@ class Session:
 
     def close(self) -> None:
         """Ends workers and closes the store; then writes the report of a benchmark run."""
+        if self.spread is not None:
+            self.spread.close()
         if self._runner is not None:
             self.display.close()
             self._runner.close()
@@ -269,7 +313,7 @@ class Session:
             self.problem = str(error)
         self.store.close()
         self._score()
-        if self.gate is not None:
+        if self._option.against:
             self._announce()
         self._scratch.cleanup()
         if self._lock is not None:
@@ -291,21 +335,14 @@ class Session:
 
     def _announce(self) -> None:
         """Writes what the gate found beside the records, and where GitHub shows it."""
-        assert self.gate is not None
-        assert self._base is not None
-        found = [d for decisions in self.gate.decisions.values() for d in decisions]
-        self.verdict = announce.Verdict(
-            found, self._base.arm.told, "this run", self.gate.unreliable
-        )
-        text = announce.markdown(self.verdict)
-        parts = {"gate.md": text, "gate.json": announce.to_json(self.verdict),
-                 "gate.svg": announce.badge(self.verdict)}  # fmt: skip
+        found = [d for d in stored.read(self.store.folder).decisions if d.case.suite in GATES]
+        told = ", ".join(self._option.against)
+        unreliable = [d.reason for d in found if d.reason.startswith(UNRELIABLE)]
+        self.verdict = Verdict(found, told, "this run", "".join(unreliable[:1]))
         try:
-            for name, content in parts.items():
-                atomic.write(self.store.folder / name, content)
-            if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-                with open(summary, "a", encoding="utf-8") as file:
-                    file.write(text)
+            for name, text in announce.files(self.verdict).items():
+                atomic.write(self.store.folder / name, text)
+            announce.tell_github(self.verdict, self._stream)
         except (StoreError, OSError) as error:
             self.problem = self.problem or str(error)
 

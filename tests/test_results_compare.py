@@ -1,0 +1,328 @@
+"""Two stored runs, one against the other; and runs of other projects."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from results import announce, compare, gate
+from results.__main__ import main
+from results.policy import Policy
+from results.records import Agreement, Case, Decision, Facts, Measurement, Outcome
+from results.store import Run, RunWriter
+
+CASE = Case("performance", "train", "mlp", "small", "torch_eager", "cpu", "fp32", 64)
+MACHINE = {
+    "fingerprint": {"id": "a", "cpu": {"model": "Xeon", "cores": 2}},
+    "python": "3.11.7",
+    "versions": {"torch": "2.13.0"},
+}
+HOSTILE = "a|b`c`<script>alert(1)</script>[x](http://y)\n::error::\x1b[31m*"
+
+
+def step_times(*medians, case=CASE, metric="step_time", unit="s"):
+    return [
+        Measurement(case, metric, unit, (median * 0.99, median, median * 1.2), process=n)
+        for n, median in enumerate(medians)
+    ]
+
+
+def ok(case=CASE, status="ok"):
+    return Outcome(case, status, "" if status == "ok" else "because", 1.0, "pytest")
+
+
+def verdict_of(verdict, case=CASE):
+    return Agreement(case, "output", "output", 1e-7, 1e-7, 1.0, verdict, "float64")
+
+
+def run(*records, name="run", environment=MACHINE, tmp_path=None):
+    return Run(name, tmp_path, environment, tuple(records))
+
+
+def compared(base, head, policy=None):
+    found = compare.compare(run(*base, name="old"), run(*head, name="new"), policy or Policy())
+    return {d.metric: d for d in found.decisions}
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict"),
+    [
+        ((0.100, 0.101, 0.099), (0.110, 0.111, 0.109), "regressed"),
+        ((0.110, 0.111, 0.109), (0.100, 0.101, 0.099), "improved"),
+        ((0.100, 0.1001, 0.0999), (0.1001, 0.1, 0.1002), "unchanged"),
+        ((0.100, 0.13, 0.08), (0.110, 0.14, 0.09), "inconclusive"),
+    ],
+)
+def test_processes_are_the_replicates(base, head, verdict):
+    found = compared([*step_times(*base), ok()], [*step_times(*head), ok()])["step_time"]
+    assert found.verdict == verdict
+    assert found.base == "old"
+    assert found.reason == "3 and 3 processes"
+    assert found.low <= found.ratio <= found.high
+
+
+def test_one_process_decides_nothing():
+    found = compared([*step_times(0.1), ok()], [*step_times(0.2), ok()])["step_time"]
+    assert found.verdict == "inconclusive"
+    assert found.ratio == pytest.approx(2)
+    assert (found.low, found.high) == (None, None)
+    assert "one process has no interval" in found.reason
+
+
+def test_the_interval_is_welch_s():
+    """Against scipy's own, which knows no interval of Welch's but the test."""
+    from scipy import stats
+
+    rng = np.random.default_rng(3)
+    base, head = rng.lognormal(0, 0.01, 5), rng.lognormal(0.01, 0.03, 7)
+    found = compare.effect(base, head)
+    test = stats.ttest_ind(np.log(head), np.log(base), equal_var=False, alternative="greater")
+    assert found.p == pytest.approx(test.pvalue)
+    interval = stats.ttest_ind(np.log(head), np.log(base), equal_var=False)
+    bounds = interval.confidence_interval(0.98)
+    assert math.log(found.low) == pytest.approx(bounds.low)
+    assert math.log(found.high) == pytest.approx(bounds.high)
+
+
+def test_memory_is_compared_as_an_amount():
+    def bytes_of(*values):
+        records = step_times(*values, metric="host_peak_bytes", unit="B")
+        return [*records, ok()]
+
+    mib = 2**20
+    found = compared(bytes_of(100 * mib), bytes_of(104 * mib))["host_peak_bytes"]
+    assert found.verdict == "regressed"
+    found = compared(bytes_of(10 * mib), bytes_of(10.9 * mib))["host_peak_bytes"]
+    assert found.verdict == "unchanged"  # less than 1 MiB
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "verdict", "reason"),
+    [
+        ("rounding-equal", "precision-equal", "regressed", "rounding-equal to precision-equal"),
+        ("precision-equal", "rounding-equal", "improved", "precision-equal to rounding-equal"),
+        ("bitwise", "identical", "unchanged", "identical"),
+    ],
+)
+def test_a_verdict_that_got_worse_is_a_regression(base, head, verdict, reason):
+    found = compared([verdict_of(base), ok()], [verdict_of(head), ok()])["conformance"]
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize("status", ["divergent", "crashed", "timeout", "failed"])
+def test_a_case_that_was_right_and_is_not_is_a_regression(status):
+    base = [verdict_of("rounding-equal"), ok(), *step_times(1, 1, 1)]
+    found = compared(base, [ok(status=status), *step_times(1, 1, 1)])
+    assert found["conformance"].verdict == "regressed"
+    assert found["conformance"].reason == f"rounding-equal to {status}"
+    assert "step_time" not in found  # what is not right has no speed
+
+
+def test_more_graph_breaks_are_a_regression():
+    def facts(**counts):
+        return [Facts(CASE, {"parameter_dtypes": ["float32"], **counts}), ok()]
+
+    found = compared(facts(graph_breaks=0, graph_nodes=9), facts(graph_breaks=1, graph_nodes=7))
+    assert found["graph_breaks"].verdict == "regressed"
+    assert found["graph_breaks"].reason == "0 to 1"
+    assert found["graph_nodes"].verdict == "improved"
+
+
+def test_a_policy_says_what_is_not_compared():
+    policy = Policy(everything={"step_time": None, "conformance": None})
+    records = [verdict_of("bitwise"), ok(), *step_times(1, 1, 1)]
+    assert compared(records, records, policy) == {}
+
+
+def test_other_machines_versions_and_missing_cases_are_told():
+    other = {**MACHINE, "versions": {"torch": "2.14.0"},
+             "fingerprint": {"id": "b", "cpu": {"model": "EPYC", "cores": 2}}}  # fmt: skip
+    found = compare.compare(run(ok()), run(environment=other), Policy())
+    assert list(found.refusals) == ["cpu model is EPYC, but was Xeon"]
+    assert "torch is 2.14.0, but was 2.13.0" in found.notes
+    assert any("1 cases of base are not in head: performance/train/mlp" in n for n in found.notes)
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(tmp_path, capsys, monkeypatch):
+    """Stores runs and runs a command on them; returns its exit code, output and error lines."""
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+    def store(name, *records, environment=MACHINE):
+        writer = RunWriter(tmp_path, name, environment)
+        for record in records:
+            writer.append(record)
+        writer.close()
+
+    def call(*arguments):
+        try:
+            code = main([arguments[0], "--results", str(tmp_path), *map(str, arguments[1:])])
+        except SystemExit as stopped:
+            code = stopped.code
+        return code, *capsys.readouterr()
+
+    call.store = store
+    return call
+
+
+def test_gate_ends_with_0_1_2_or_3(stored, tmp_path):
+    stored.store("base", *step_times(0.1, 0.1001, 0.0999), ok())
+    stored.store("same", *step_times(0.1001, 0.1, 0.1), ok())
+    stored.store("slow", *step_times(0.12, 0.1201, 0.1199), ok())
+    stored.store("once", *step_times(0.1), ok())
+    stored.store("none")
+    other = {**MACHINE, "fingerprint": {"id": "c", "cpu": {"model": "EPYC"}}}
+    stored.store("there", *step_times(0.1, 0.1, 0.1), ok(), environment=other)
+    assert stored("gate", "base", "same")[0] == 0
+    code, out, err = stored("gate", "base", "slow")
+    assert code == 1
+    assert "regressed" in out
+    assert "1.20" in out
+    assert "weaker than pairs" in err
+    assert stored("gate", "base", "once")[0] == 3
+    assert stored("gate", "base", "none")[0] == 3
+    assert stored("gate", "base", "nowhere")[0] == 2
+    code, _, err = stored("gate", "base", "there")
+    assert code == 3
+    assert "different machines: cpu cores is absent, but was 2; cpu model is EPYC" in err
+    assert stored("gate", "base", "there", "--other-machine")[0] == 0
+    assert stored("compare", "base", "slow")[0] == 0
+    assert stored("compare", "base", "none")[0] == 3
+
+
+def test_gate_takes_a_policy_and_refuses_a_wrong_one(stored, tmp_path):
+    stored.store("base", *step_times(0.1, 0.1001, 0.0999), ok())
+    stored.store("slow", *step_times(0.12, 0.1201, 0.1199), ok())
+    policy = tmp_path / "gate.toml"
+    policy.write_text("[model.mlp]\nstep_time = 0.5")
+    assert stored("gate", "base", "slow", "--policy", policy)[0] == 0
+    policy.write_text("[model.mlp]\nstep_tme = 0.5")
+    code, _, err = stored("gate", "base", "slow", "--policy", policy)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "did you mean step_time?" in err
+
+
+def test_gate_writes_files_and_tells_github(stored, tmp_path, monkeypatch):
+    stored.store("base", *step_times(0.1, 0.1001, 0.0999), ok())
+    stored.store("slow", *step_times(0.12, 0.1201, 0.1199), ok())
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    code, out, _ = stored("gate", "base", "slow", "-o", tmp_path / "out")
+    assert code == 1
+    assert "::error title=Assay%3A regressed::train/mlp/small/torch_eager/cpu/fp32/b64: " in out
+    assert summary.read_text() == (tmp_path / "out" / "gate.md").read_text()
+    told = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert told["counts"] == {"regressed": 1}
+    assert "1 regressed" in (tmp_path / "out" / "gate.svg").read_text()
+
+
+# -- pytest-benchmark ------------------------------------------------------------------------------
+
+
+def benchmark_json(path, median, *, data=True, brand="Xeon"):
+    stats = {"median": median, **({"data": [median, median * 1.01]} if data else {})}
+    path.write_text(json.dumps({
+        "machine_info": {"cpu": {"brand_raw": brand, "count": 2}, "python_version": "3.11.7"},
+        "benchmarks": [{"name": "test_x", "fullname": "tests/x.py::test_x", "stats": stats}],
+    }))  # fmt: skip
+    return path
+
+
+def test_pytest_benchmark_s_json_is_compared(stored, tmp_path):
+    for side, median in (("a", 0.1), ("b", 0.12)):
+        (tmp_path / side).mkdir()
+        for n in range(3):
+            benchmark_json(tmp_path / side / f"{n}.json", median * (1 + n / 1000), data=n % 2 == 0)
+    code, out, _ = stored("gate", tmp_path / "a", tmp_path / "b")
+    assert code == 1
+    assert "tests/x.py::test_x" in out
+    assert stored("gate", tmp_path / "a", tmp_path / "a")[0] == 0
+    one = tmp_path / "a" / "0.json"
+    assert stored("gate", one, one)[0] == 3
+    (tmp_path / "c").mkdir()
+    benchmark_json(tmp_path / "c" / "0.json", 0.1, brand="EPYC")
+    code, _, err = stored("gate", tmp_path / "a", tmp_path / "c")
+    assert code == 3
+    assert "EPYC" in err
+
+
+NEGATIVE = '{"benchmarks": [{"name": "x", "stats": {"median": -1}}]}'
+MISSING = '{"benchmarks": [{"name": "x", "stats": {"median": NaN}}]}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"benchmarks": [{}]}', "[" * 100_000, NEGATIVE, MISSING]
+)
+def test_json_of_something_else_is_told(stored, tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    code, _, err = stored("compare", path, path)
+    assert code == 2
+    assert "other.json holds nothing to compare: other.json is no JSON of pytest-benchmark" in err
+    assert err.count("\n") == 1
+
+
+# -- what is announced -----------------------------------------------------------------------------
+
+
+def decision(verdict="regressed", **changes):
+    told = {"threshold": 0.05, "ratio": 1.1, "low": 1.05, "high": 1.2, "ratios": (1.1,) * 6}
+    return Decision(CASE, "step_time", verdict, "base", **{**told, **changes})
+
+
+def test_a_comment_has_the_marker_by_which_it_is_found_again_and_what_changed_first():
+    found = [decision("unchanged"), decision("inconclusive"), decision("regressed")]
+    text = announce.markdown(announce.Verdict(found, "old", "new"))
+    assert text.startswith(announce.MARKER)
+    assert "1 regressed, 1 unchanged, 1 inconclusive" in text
+    order = [text.index(f" {name} |") for name in ("regressed", "inconclusive", "unchanged")]
+    assert order == sorted(order)
+    assert text.index("<details>") < order[2]
+
+
+def test_names_can_neither_leave_their_cell_nor_command_github():
+    case = Case("gate", "infer", HOSTILE, "tiny", "a", "cpu", "fp32", 1)
+    found = Decision(case, "step_time", "regressed", "base", reason=HOSTILE)
+    verdict = announce.Verdict([found], HOSTILE, HOSTILE, undecided=HOSTILE, notes=[HOSTILE])
+    text = announce.markdown(verdict)
+    assert "<script>" not in text
+    assert "\x1b" not in text
+    assert re.search(r"(?<!\\)\[x\]", text) is None
+    for line in text.splitlines():
+        if line.startswith("| 🔴"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 8
+    (line,) = announce.workflow_commands([found])
+    assert "\n" not in line
+    assert line.count("::error") == 1 or "%0A::error" in line
+    assert "<script>" not in announce.badge(verdict)
+    json.loads(announce.to_json(verdict))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "undecided", "code", "word"),
+    [
+        (["unchanged", "improved"], "", 0, "no regression"),
+        (["unchanged", "regressed", "inconclusive"], "", 1, "1 regressed"),
+        (["unchanged", "inconclusive"], "", 3, "not decided"),
+        (["unchanged"], "a busy machine", 3, "not decided"),
+        ([], "", 3, "not decided"),
+    ],
+)
+def test_what_a_gate_ends_with(verdicts, undecided, code, word):
+    found = announce.Verdict([decision(v) for v in verdicts], "a", "b", undecided)
+    assert announce.exit_code(found) == code
+    assert word in announce.badge(found)
+
+
+def test_infinite_bounds_are_json():
+    found = announce.Verdict([decision(high=math.inf)], "a", "b")
+    assert json.loads(announce.to_json(found))["decisions"][0]["high"] == "inf"
+    assert gate.VERDICTS[0] == "regressed"
