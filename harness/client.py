@@ -113,13 +113,13 @@ class Client:
             self._process, self._answers = started
             #: The worker's answer to being started: versions, import time, interpreter.
             self.hello = self._answer(timeout)
-        if self.hello.get("protocol") != VERSION:
-            self.kill()
-            raise WorkerFailure(
-                "failed",
-                f"the worker in {python} speaks protocol {self.hello.get('protocol')}, but should "
-                f"speak {VERSION}: it runs another version of Assay",
-            )
+            if self.hello.get("protocol") != VERSION:
+                self.kill()
+                raise WorkerFailure(
+                    "failed",
+                    f"the worker in {python} speaks protocol {self.hello.get('protocol')}, but "
+                    f"should speak {VERSION}: it runs another version of Assay",
+                )
 
     def request(self, op: str, *, timeout: float, **arguments: Any) -> dict[str, Any]:
         """Asks and waits, `timeout` seconds at most. Raises WorkerFailure; after any failure that

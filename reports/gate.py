@@ -36,6 +36,7 @@ _COLUMNS = (
     Column("Verdict"),
     Column("Head over base", True, "above 1 is slower, larger, later"),
     Column("Interval", True, "covers the true ratio with a probability of 98%"),
+    Column("Threshold", True, "the change that matters"),
     Column("Pairs", True, "of processes that took turns"),
     Column("Time", True, "that deciding took"),
     Column("Note"),
@@ -77,19 +78,30 @@ def _panel(data: RunData, metric: str, found: Sequence[Decision]) -> Panel:
 
 def _row(anchors: Mapping[Case, str], found: Decision) -> Row:
     ratio, low, high = (math.nan if x is None else x for x in (found.ratio, found.low, found.high))
-    threshold = f"; threshold {found.threshold:.0%}" if found.threshold else ""
     return Row(
         label(found.case),
         anchors.get(found.case, ""),
         (
             Cell(badge=BADGES[found.verdict]),
-            Cell(display.ratio(ratio)),
-            Cell(display.interval(low, high, "1")),
+            Cell(_three(ratio)),
+            Cell(_interval(low, high)),
+            Cell(f"{found.threshold:.0%}" if found.threshold else display.NONE),
             Cell(str(len(found.ratios) or display.NONE)),
             Cell(display.quantity(found.seconds, "s") if found.seconds else display.NONE),
-            Cell(f"{found.reason}{threshold}"),
+            Cell(found.reason),
         ),
     )
+
+
+def _three(ratio: float) -> str:
+    """Percents and their tenths are what a gate is about."""
+    return f"{ratio:.3f}×" if math.isfinite(ratio) else display.NONE
+
+
+def _interval(low: float, high: float) -> str:
+    if math.isnan(low) or math.isnan(high):
+        return display.NONE
+    return f"{low:.3f} to {high:.3f}×" if math.isfinite(high) else f"at least {low:.3f}×"
 
 
 def _chart(data: RunData, metric: str, title: str, found: Sequence[Decision]) -> Chart | None:
@@ -98,12 +110,18 @@ def _chart(data: RunData, metric: str, title: str, found: Sequence[Decision]) ->
         return None
     drawn = ((v, [(n, d) for n, d in enumerate(found) if d.verdict == v]) for v in VERDICTS)
     figure = go.Figure([_marks(verdict, own) for verdict, own in drawn if own])
-    names = [label_text(label(d.case), 34) for d in found]
-    rows = {"tickvals": list(range(len(names))), "ticktext": names, "autorange": "reversed"}
+    names = [label_text(_short(d.case), 26) for d in found]
+    rows = {"tickvals": list(range(len(names))), "ticktext": names, "autorange": "reversed",
+            "zeroline": False}  # fmt: skip
     figure.update_layout(lines.frame(lines.titled("head over base"), rows), shapes=[_SAME])
     told = f"Chart of ratios with their intervals. {title}. The table holds the same numbers."
     height = _AROUND + _ROW * len(found)
     return Chart(data.anchors.take("chart", "gate", metric), chart_json(figure), height, told)
+
+
+def _short(case: Case) -> str:
+    """What tells cases apart in most runs; the table has the whole."""
+    return " ".join(filter(None, (case.model, case.mode, case.adapter)))
 
 
 def _marks(verdict: str, own: Sequence[tuple[int, Decision]]) -> go.Scatter:

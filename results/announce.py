@@ -164,7 +164,7 @@ def tell_github(verdict: Verdict, stream: IO[str]) -> None:
             file.write(markdown(verdict))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in workflow_commands(verdict.decisions):
-            print(line, file=stream)
+            print(line, file=stream, flush=True)
 
 
 def exit_code(verdict: Verdict) -> int:

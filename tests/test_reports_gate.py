@@ -42,8 +42,8 @@ def test_what_changed_comes_first_and_every_decision_has_its_row():
     )
     row = exhibit.table.rows[0]
     texts = [cell.badge.text if cell.badge else cell.text for cell in row.cells]
-    assert texts == ["regressed", "1.10×", "1.05 to 1.20×", "6", "31.0 s",
-                     "Hodges-Lehmann 1.1; threshold 5%"]  # fmt: skip
+    assert texts == ["regressed", "1.100×", "1.050 to 1.200×", "5%", "6", "31.0 s",
+                     "Hodges-Lehmann 1.1"]  # fmt: skip
     assert row.anchor == "gate/train/m3/small/torch_eager/cpu/fp32/b64"
     assert exhibit.chart is not None
 
@@ -79,4 +79,4 @@ def test_hostile_decisions_stay_text(text):
     page = render([run(found, Measurement(CASE, "slowdown", "1", (1.0,)))])
     assert "<script>alert" not in page
     assert "<img src=x" not in page
-    assert "at least 1.05×" in page
+    assert "at least 1.050×" in page
