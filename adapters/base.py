@@ -273,6 +273,11 @@ class Program:
         that differs from it in nothing but in that it keeps them."""
         raise Unsupported("this adapter does not quantize")
 
+    def seen_output(self) -> Any | None:
+        """What `layers` had as the output of the program that it ran, as `fetch` returns it; None
+        where that program is the one that `step` runs."""
+        return None
+
     def export(self, folder: Path) -> None:
         """Writes what inference needs, and nothing else, in the framework's own usual format. Its
         size is the size of the model."""

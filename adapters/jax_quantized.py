@@ -141,15 +141,18 @@ class Quantized(jax_jit.Program):
 
     def layers(self, batch: Any) -> list[Layer]:
         """One step of a program that returns what comes into each layer and out of it as well. It
-        is traced from the same functions with the same state. XLA could fuse otherwise what lies
-        between layers where there are more results: tests see to it that the output is the same to
-        the last bit, and the contractions in the optimized HLO the same."""
-        _, kept = self._keeping(self._state, batch[0])
+        is traced from the same functions with the same state; tests see to it that the contractions
+        in the optimized HLO are the same. XLA may fuse otherwise what lies between layers where
+        there are more results, and round otherwise there: `seen_output` is what came of it."""
+        self._seen, kept = self._keeping(self._state, batch[0])
         weights = self._weights()
         return [
             layer(told, {n: np.asarray(t) for n, t in tensors.items()}, weights[told.weight])
             for told, tensors in zip(self._told, kept, strict=True)
         ]
+
+    def seen_output(self) -> Any | None:
+        return self.fetch(self._seen)
 
     def _kept_forward(self, state: jax_jit.Tensors, x: Tree) -> tuple[Tree, list[dict[str, Array]]]:
         self._ops.kept = []

@@ -137,6 +137,7 @@ class Layer:
 
 
 PREFIX = "layer"
+SEEN = "seen"  # output of a program that was run to see its layers, where it is not the step's
 _ARRAYS = ("x", "w", "y", "bias")
 _NUMBERS = ("x_numbers", "w_numbers", "y_numbers")
 

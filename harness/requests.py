@@ -19,7 +19,7 @@ from adapters import model as models
 from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported, require
 from adapters.exercise import Call
 from adapters.numpy_reference import NumpyOps
-from adapters.quantization import encode
+from adapters.quantization import SEEN, encode
 from harness import clock, exercising, memory, process, timing
 from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, save_tensors
@@ -213,6 +213,8 @@ class Requests:
             tensors = trees.named(output, "output")
         if self._spec.numbers.scheme is not None and not self._spec.trains:
             tensors |= encode(self._program.layers(self._batch))
+            if (seen := self._program.seen_output()) is not None:
+                tensors |= trees.named(seen, SEEN)
         save_tensors(Path(out), tensors)
         return {}
 

@@ -287,3 +287,56 @@ def test_precisions_of_integers_are_for_inference_but_one():
     quantized = {name: p for name, p in PRECISIONS.items() if p.scheme is not None}
     assert {name for name, p in quantized.items() if p.trains} == {"int8_qat"}
     assert not any(p.trains for name, p in quantized.items() if name != "int8_qat")
+
+
+# -- layers that were seen in another program than the step's --------------------------------------
+
+
+def seen_elsewhere(away):
+    """A program whose layers were seen in one that ends elsewhere, so many times its error away."""
+    found = subject()
+    (name,) = found.outputs
+    exact = found.watched[0][name]
+    step = found.outputs[name] + away * (found.outputs[name] - exact)
+    outputs = {name: step, name.replace("output", "seen", 1): found.outputs[name]}
+    return dataclasses.replace(found, tensors={**found.tensors, **outputs})
+
+
+@pytest.mark.parametrize("away", [0.0, 0.5, 1.9])
+def test_an_output_that_is_as_near_as_integers_that_turned_explain_is_right(away):
+    found = seen_elsewhere(away)
+    assert not bad(found)
+    (row,) = [row for row in quantization.judge(found) if row.quantity == "output"]
+    assert ("the step's output is" in row.reason) == (away > 0)
+
+
+@pytest.mark.parametrize("away", [2.1, 50.0, math.nan])
+def test_an_output_further_away_is_wrong(away):
+    (row,) = bad(seen_elsewhere(away))
+    assert row.quantity == "output"
+    assert "but should be at most 2 times as far" in row.reason
+
+
+def test_the_program_whose_layers_were_seen_is_judged_by_its_layers():
+    """What is wrong with both is not excused."""
+    found = subject()
+    (name,) = found.outputs
+    wrong = dict.fromkeys((name, name.replace("output", "seen", 1)), 1.01 * found.outputs[name])
+    (row,) = bad(dataclasses.replace(found, tensors={**found.tensors, **wrong}))
+    assert row.quantity == "output"
+
+
+def test_of_one_example_an_engine_may_leave_the_axis_out():
+    found = subject("vit")
+    one = {name: value[:1] for name, value in found.batch.items()}
+    engine = Engine(found.params, STATIC, {n: (s.least, s.most) for n, s in found.ranges.items()},
+                    honest)  # fmt: skip
+    output = found.run(engine, one)
+    flat = [
+        dataclasses.replace(layer, x=layer.x[0]) if layer.op == "dense" else layer
+        for layer in engine.layers
+    ]
+    told = dataclasses.replace(found, batch=one, tensors={**output, **encode(flat)})
+    rows = [row for row in quantization.judge(told) if row.quantity == "between"]
+    assert rows
+    assert all("shape" not in row.reason for row in rows)
