@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 from harness import clock
@@ -200,7 +201,9 @@ class Paired(Attempt):
             return client
 
         order = self._chance(number, "spawn").sample(roles, 2)
-        clients = dict(zip(order, self._runner.starters.map(made, order), strict=True))
+        starting = {role: self._runner.starters.submit(made, role) for role in order}
+        wait(starting.values())  # also for the one beside one that failed
+        clients = {role: starting[role].result() for role in roles}
         return clients[roles[0]], clients[roles[1]]
 
     def _stepped(self, client: Client, steps: int) -> float:

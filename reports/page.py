@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import badges, conformance, machine, performance, traces
+from reports import badges, conformance, history, machine, performance, traces
 from reports.anchors import Anchors
 from reports.cold_start import cold_start
 from reports.convergence import convergence
@@ -96,6 +96,7 @@ def render(
         _section(run, anchors.take("run", run.run_id), several=len(runs) > 1, links=to)
         for run, to in zip(runs, links or [{}] * len(runs), strict=True)
     ]
+    over_runs = history.panels(runs, anchors) if len(runs) > 1 else []
     scripts = [get_plotlyjs(), _file("page.js")]
     return (
         _templates()
@@ -103,6 +104,7 @@ def render(
         .render(
             title=title or _title(runs),
             sections=sections,
+            history=over_runs,
             style=_file("style.css"),
             scripts=scripts,
             script_hashes=[_hash(script) for script in scripts],

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.attempt import ABBA, BAAB, Attempt
 from results import gate
 
 LOGS = st.lists(st.floats(-1, 1), min_size=2, max_size=16)
@@ -152,3 +153,26 @@ def test_how_often_it_is_wrong_on_noise_like_that_of_a_shared_machine():
     assert share(0.05, "regressed") >= 0.999
     assert share(0.10, "regressed") == 1.0
     assert share(0.0, "regressed", spread=0.08) <= 0.04  # disturbed: seldom red, mostly undecided
+
+
+def test_a_clock_that_drifts_does_not_show_in_turns():
+    """Two equal programs on a machine that gets slower by 1% in every block."""
+
+    class Drifting:
+        blocks = 0
+
+        def _compilations(self, client):
+            return {}
+
+        def timed(self, client, steps):
+            self.blocks += 1
+            return 1.01**self.blocks
+
+        def _refuse(self, voided):
+            assert not voided
+
+    for order in (ABBA, BAAB):
+        machine = Drifting()
+        rounds = Attempt.alternate(machine, "a", "b", 1, timed=machine.timed, order=order)
+        assert len(rounds) == 16
+        assert abs(math.log(float(np.median(rounds)))) < 1e-4

@@ -1,11 +1,16 @@
 """Series over runs, and where their level changes."""
 
+import json
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
 from results import history
+from results.__main__ import main
 from results.records import Case, Measurement, Outcome
-from results.store import Run
+from results.store import Run, RunWriter
 
 CASE = Case("performance", "train", "mlp", "small", "torch_eager", "cpu", "fp32", 64)
 
@@ -88,3 +93,67 @@ def test_bisecting_finds_the_first_target_with_the_step(first):
 
     assert history.first_without([str(n) for n in range(8)], regressed) == first
     assert len(asked) <= 4
+
+
+# -- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Twenty runs of one case, of which the later ten are slower."""
+    for number, value in enumerate(noisy([1.0] * 10 + [1.2] * 10)):
+        made = run(number, value, torch="2.13.0" if number < 10 else "2.14.0")
+        writer = RunWriter(tmp_path / "runs", made.run_id, made.environment)
+        for record in made.records:
+            writer.append(record)
+        writer.close()
+    return tmp_path / "runs"
+
+
+def test_history_shows_changes_with_their_versions(stored, capsys):
+    assert main(["history", "--results", str(stored)]) == 0
+    out, err = capsys.readouterr()
+    assert "train/mlp/small/torch_eager/cpu/fp32/b64" in out
+    assert "run010" in out
+    assert "torch is 2.14.0, but was 2.13.0" in out
+    assert "1 series of 20 runs, 1 with changes" in err
+
+
+def test_history_as_json_and_of_nothing(stored, capsys):
+    assert main(["history", "--results", str(stored), "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["changes"][0]["index"] == 10
+    assert main(["history", "--results", str(stored), "--case", "infer/*"]) == 3
+    assert main(["history", "--results", str(stored.parent / "none")]) == 3
+
+
+def test_history_of_a_branch(stored, tmp_path, capsys, monkeypatch):
+    def git(*words):
+        own = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", "-C", str(tmp_path), *own, *words], check=True)
+
+    git("init", "--quiet", "--initial-branch", "benchmarks")
+    git("add", "runs")
+    git("commit", "--quiet", "-m", "runs")
+    shutil.rmtree(stored)
+    assert main(["history", "--branch", f"{tmp_path}@benchmarks:runs"]) == 0
+    assert "20 runs" in capsys.readouterr().err
+    assert main(["history", "--branch", f"{tmp_path}@nowhere:runs"]) == 2
+    assert "git has no runs in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "told"),
+    [
+        ({"v1": 1, "v2": 1, "v3": 0, "v4": 0}, 0, "came in with v3, after v2"),
+        ({"v1": 1, "v2": 1, "v3": 1, "v4": 1}, 0, "came in after v4"),
+        ({"v1": 0, "v2": 0, "v3": 0, "v4": 0}, 3, "came in before"),
+        ({"v1": 3, "v2": 3, "v3": 3, "v4": 3}, 2, "cannot be placed"),
+    ],
+)
+def test_bisect_runs_gates(codes, code, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(history, "run_gate", lambda target, key, results: codes[target])
+    words = ["history", "--results", str(tmp_path), "--case", CASE.key, "--bisect", *codes]
+    assert main(words) == code
+    out, err = capsys.readouterr()
+    assert told in out + err
