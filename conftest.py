@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -59,10 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
         _refuse(str(error))
 
 
+class UsageError(pytest.exit.Exception):
+    """A wrong option; pytest's own errors of that name have another exit code."""
+
+
 def _refuse(problem: str) -> NoReturn:
-    """Ends pytest with the exit code of a usage error; pytest's own has another."""
-    print(f"ERROR: {problem}", file=sys.stderr)
-    raise pytest.exit.Exception("", returncode=USAGE)
+    raise UsageError(problem, returncode=USAGE)
 
 
 # -- collection ------------------------------------------------------------------------------------

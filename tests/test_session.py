@@ -72,7 +72,7 @@ def test_a_decided_failure_still_fails(tmp_path):
 def test_a_run_made_otherwise_is_not_resumed(tmp_path, options, told):
     suites(*toys("backend"), *INFER, "--threads=2", results=tmp_path)
     done = suites(*toys("backend"), *INFER, "--resume=latest", *options, results=tmp_path)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == 2
     assert "cannot be resumed" in done.stderr
     assert told in done.stderr
     assert done.stderr.strip().count("\n") == 0
@@ -86,14 +86,14 @@ def test_a_run_of_another_machine_is_not_resumed(tmp_path):
     environment["versions"]["numpy"] = "0.1"
     path.write_text(json.dumps(environment))
     done = suites(*toys("backend"), *INFER, "--resume=latest", results=tmp_path)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == 2
     assert "but was another" in done.stderr
     assert "but was 0.1" in done.stderr
 
 
 def test_a_run_that_does_not_exist_is_not_resumed(tmp_path):
     done = suites(*toys("backend"), *INFER, "--resume=2020", results=tmp_path)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == 2
     assert "there is no run '2020'" in done.stderr
 
 
@@ -212,6 +212,6 @@ def test_limits_are_measured_once_per_machine(tmp_path):
 @pytest.mark.parametrize("option", ["--sweep=depth", "--isolation=none", "--allocator=jemalloc"])
 def test_a_wrong_choice_is_one_usage_error(tmp_path, option):
     done = suites(*toys("backend"), option, "--collect-only", results=tmp_path)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode in (2, pytest.ExitCode.USAGE_ERROR)  # ours, or pytest's own
     assert option.partition("=")[2] in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
