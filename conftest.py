@@ -58,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _refuse(str(error))
 
 
-class UsageError(pytest.exit.Exception):
+class UsageError(pytest.exit.Exception):  # type: ignore[name-defined]  # made at run time
     """A wrong option; pytest's own errors of that name have another exit code."""
 
 
