@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from results.store import read, run_folders
+from suites import spread
 from suites.spread import Answer, Spread, SpreadError, records
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,14 +66,14 @@ def test_two_machines_make_one_run_that_says_who_ran_what(cluster, tmp_path):
 def test_cases_of_a_lost_worker_are_given_to_another_one_and_then_named(cluster):
     """Both machines are lost while they run the case: it is named, and does not hang."""
     address = cluster.scheduler_address
-    spread = Spread(address, gpu=True)
+    two = Spread(address, gpu=True)
     try:
-        assert spread.machines == 2
-        spread._tasks["deadly"] = spread._client.submit(die, resources={"GPU": 1}, pure=False)
+        assert two.machines == 2
+        two._tasks["deadly"] = two._client.submit(die, resources={"GPU": 1}, pure=False)
         with pytest.raises(Exception, match="2 machines were lost while they ran it"):
-            spread.answer("deadly")
+            two.answer("deadly")
     finally:
-        spread.close()
+        two.close()
 
 
 def die():
@@ -80,7 +81,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_no_scheduler_is_one_clear_error():
+def test_no_scheduler_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(spread, "CONNECT_SECONDS", 1)
     with pytest.raises(SpreadError, match="no Dask scheduler answers at tcp"):
         Spread("tcp://127.0.0.1:9", gpu=False)
 
