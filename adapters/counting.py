@@ -32,7 +32,7 @@ import numpy as np
 from adapters import trees
 from adapters.base import Network
 from adapters.counting_ops import CountingOps, Shaped
-from adapters.model import Model
+from adapters.model import Model, one
 from adapters.ops import Unsupported
 from adapters.precisions import PRECISIONS
 from adapters.training import RECIPES, Recipe
@@ -99,7 +99,7 @@ def count(
         name: Shaped(v.shape, needs_gradient=train and training.trains(name))
         for name, v in params.items()
     }
-    example = model.example(config, 1)
+    example = one(model, size, length)
     shaped = {name: Shaped((batch, *v.shape[1:])) for name, v in example.items()}
     element, width = ELEMENT_BYTES[precision], {"i": INTEGER_BYTES, "b": 1}
     sizes = {n: s.size * width.get(example[n].dtype.kind, element) for n, s in shaped.items()}

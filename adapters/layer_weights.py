@@ -32,7 +32,8 @@ def of(
     model = models.get(spec.model)
     config = model.config(spec.size, spec.length)
     tensors = {name: Shaped(value.shape) for name, value in {**params, **buffers}.items()}
-    example = {name: Shaped(value.shape) for name, value in model.example(config, 1).items()}
+    one = models.one(model, spec.size, spec.length)
+    example = {name: Shaped(value.shape) for name, value in one.items()}
     ops = _Noting({name: tensors[name] for name in params})
     Network(ops, model, config, spec.mode).forward(tensors, trees.part(example, "x"))
     layers = [name for name in params if ops.uses.get(name) == {"layer"}]

@@ -103,7 +103,7 @@ def find(
     finder = Finder(empty)
     if like is None:
         model = models.get(spec.model)
-        batch = model.example(model.config(spec.size, spec.length), 1)
+        batch = models.one(model, spec.size, spec.length)
         x = trees.over(_empty, trees.part(batch, "x"))
     else:
         x = trees.over(lambda tensor: tensor.to("meta"), like)

@@ -187,6 +187,8 @@ class Requests:
         numbers = sorted({n.split(":")[1] for n in tensors if n.startswith("calibration:")})
         self._calibration = [_part(tensors, f"calibration:{number}:") for number in numbers]
         self._host_batch = faults.in_batch(batch, self._spec.fault, self._spec.dtype)
+        if batch:
+            models.give(models.get(self._spec.model), self._spec.size, self._spec.length, batch)
 
     def _state(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Parameters and buffers as the program gets them."""

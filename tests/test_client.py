@@ -134,3 +134,23 @@ def client(tmp_path, module, *, python):
         memory_limit=2**30,
         timeout=10,
     )
+
+
+@pytest.mark.parametrize("adapter", ["torch_eager", "jax_jit"])
+def test_a_worker_loads_no_data_to_find_what_is_quantized_or_to_count(tmp_path, adapter, toys):
+    """Nor does it need what carries data: memory of that was once counted as a program's."""
+    pytest.importorskip({"torch_eager": "torchao", "jax_jit": "qwix"}[adapter])
+    hidden = tmp_path / "hidden" / "sklearn"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('a worker needs no data')")
+    case = Case("gate", "infer", "mlp", "tiny", adapter, "cpu", "int8_dynamic", 8)
+    client = Client(
+        f"adapters.{adapter}", python=sys.executable, environment={}, log=tmp_path / "log",
+        memory_limit=2**33, timeout=60, folders=[hidden.parent],
+    )  # fmt: skip
+    try:
+        spec, inputs = toys.spec(case, Role(adapter, "judge")), str(toys.inputs(case))
+        client.request("build", timeout=60, spec=spec, inputs=inputs)
+        assert client.request("count", timeout=60, batch=8)["flops"] > 0
+    finally:
+        client.close()
