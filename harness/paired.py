@@ -203,7 +203,8 @@ class Paired(Attempt):
         order = self._chance(number, "spawn").sample(roles, 2)
         starting = {role: self._runner.starters.submit(made, role) for role in order}
         wait(starting.values())  # also for the one beside one that failed
-        clients = {role: starting[role].result() for role in roles}
+        # head's failure first: what head cannot do either is no failure of base
+        clients = {role: starting[role].result() for role in reversed(roles)}
         return clients[roles[0]], clients[roles[1]]
 
     def _stepped(self, client: Client, steps: int) -> float:
@@ -217,6 +218,10 @@ class Paired(Attempt):
         return statistics.median(taken["seconds"])
 
     def _shuffled(self, number: int) -> list[str]:
+        """The arms in the order in which they start: by chance, but for the first pair. What head
+        cannot do either is no failure of base."""
+        if number == 0:
+            return [HEAD, BASE]
         return self._chance(number, "spawn").sample(self.arms, 2)
 
     def _in_turn(self, pair: Pair, number: int) -> list[Client]:

@@ -178,3 +178,13 @@ def test_a_policy_that_gates_nothing_of_a_case_says_so(gated):
     found = made.decide({CASE: "x"})
     assert found.outcomes[CASE].status == "unsupported"
     assert "the policy says so" in found.outcomes[CASE].reason
+
+
+@pytest.mark.parametrize("suite", ["gate", "gate_memory", "gate_cold_start"])
+def test_what_neither_arm_can_do_is_unsupported_and_nobody_s_fault(gated, suite):
+    made, _ = gated(base={}, head={})
+    case = dataclasses.replace(CASE, suite=suite, mode="train")
+    found = made.decide({case: "x"})
+    assert found.decisions[case] == []
+    assert found.outcomes[case].status == "unsupported"
+    assert found.outcomes[case].reason == "the toy backend runs inference only"
