@@ -9,6 +9,7 @@ case, which never leaves its machine. A case whose machine is lost is given to a
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -105,7 +106,9 @@ def measure(test: str, arguments: Sequence[str]) -> Answer:
     with tempfile.TemporaryDirectory(prefix="assay-case-") as scratch:
         command = [sys.executable, "-m", "pytest", test, *arguments]
         command += ["--results", scratch, "--report", "none", "-p", "no:cacheprovider"]
-        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=PROJECT, env=_environment(), capture_output=True, text=True
+        )
         folders = store.run_folders(Path(scratch))
         if not folders:
             return Answer((), {}, (done.stdout + done.stderr)[-TAIL:])
@@ -113,6 +116,11 @@ def measure(test: str, arguments: Sequence[str]) -> Answer:
         lines = (folders[0] / store.RECORDS).read_text(encoding="utf-8").splitlines()
     machine = {"host": platform.node(), "id": machines.name(environment)}
     return Answer(tuple(lines), machine, done.stdout[-TAIL:])
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without what Dask's nanny tells malloc."""
+    return {name: v for name, v in os.environ.items() if name != "MALLOC_TRIM_THRESHOLD_"}
 
 
 def records(answer: Answer) -> list[Any]:

@@ -23,11 +23,16 @@ def cluster(numpy_alone):
     """A scheduler and two workers that measure one thing at a time."""
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
-        scheduler_port=0, resources={"GPU": 1},
-    ) as found:  # fmt: skip
-        yield found
+    before = dict(os.environ)
+    try:
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            scheduler_port=0, resources={"GPU": 1},
+        ) as found:  # fmt: skip
+            yield found
+    finally:  # its nanny leaves variables behind
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def suites(cluster, results, *arguments):
