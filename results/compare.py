@@ -1,8 +1,8 @@
 """Two stored runs, one against the other.
 
 What was stored was measured at two times, and a machine is not the same at two times: between two
-runs of one program there were up to so many percent as docs/gate.md says. So this is weaker than
-pairs that take turns (`pytest suites --benchmark --against`), and says so.
+runs of one program lies whatever it did meanwhile. So this is weaker than pairs that take turns
+(`pytest suites --benchmark --against`), and says so.
 
 The replicates are processes: of each the median counts. A run with one process per case (preset
 quick) has nothing to tell a change from chance with, and its cases are inconclusive.
