@@ -1,4 +1,4 @@
-"""Shows stored runs: records -> pandas -> plotly -> one HTML page. Needs no framework."""
+"""Shows stored runs: records -> pandas -> plotly -> HTML. Needs no framework."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
-    """Writes `out`/index.html from the runs in these folders and returns its path. Traces that
-    the runs kept are copied into `out`/traces.
+def build(runs: Sequence[Path], out: Path, *, title: str | None = None, base_url: str = "") -> Path:
+    """Writes a site from the runs in these folders into `out` and returns its first page
+    (`reports.site`)."""
+    from reports import site  # plotly and jinja2 are only needed by who builds pages
 
-    The same records give the same bytes. Raises results.store.StoreError where a folder holds no
-    run or `out` cannot be written; whatever else is wrong with a run is said on the page.
-    """
-    from reports import page  # plotly and jinja2 are only needed by who builds a page
+    return site.build(runs, out, title=title, base_url=base_url)
+
+
+def build_page(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
+    """Writes `out`/index.html, one self-contained page, and returns its path (`reports.page`)."""
+    from reports import page
 
     return page.build(runs, out, title=title)

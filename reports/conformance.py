@@ -31,7 +31,7 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
 #: Suites that a section of their own shows whole.
 _ELSEWHERE = ("convergence",)
 #: Suites whose cases are so many that those without a fault are shown in their topic alone.
-_EXERCISES = ("operations", "autodiff", "control", "traps")
+EXERCISES = ("operations", "autodiff", "control", "traps")
 
 
 def topics(data: RunData) -> list[Topic]:
@@ -45,7 +45,7 @@ def listed(view: CaseView) -> bool:
     if quantized(view.case):
         return view.status != "unsupported"
     faultless = view.status in ("ok", "unsupported") and view.badge.tone != "bad"
-    return not (view.case.suite in _EXERCISES and faultless)
+    return not (view.case.suite in EXERCISES and faultless)
 
 
 def unsupported(data: RunData) -> Table | None:

@@ -70,6 +70,7 @@ class CaseView:
     anchor: str
     badge: Badge
     status: str
+    verdict: str
     reason: str
     seconds: float
     reproduce: str
@@ -219,6 +220,7 @@ def _view(row: dict[Any, Any], anchors: Anchors, *, facts: Any, judged: Any) -> 
         anchor=anchors.take(case.suite, case.key),
         badge=badge(row["status"], row["verdict"] or _BY_OUTCOME.get(case.suite, "")),
         status=row["status"],
+        verdict=row["verdict"],
         reason=row["reason"],
         seconds=row["seconds"],
         reproduce=row["reproduce"],

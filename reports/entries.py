@@ -35,7 +35,8 @@ class Figure:
 
     @property
     def cell(self) -> Cell:
-        return Cell(display.quantity(self.value, self.unit), self.hint, self.flags)
+        text = display.quantity(self.value, self.unit)
+        return Cell(text, self.hint, self.flags, value=self.value)
 
     @property
     def range(self) -> Cell:
@@ -151,7 +152,8 @@ def relative(entry: Entry, base: Entry | None, metric: str) -> Cell:
     if mine is None or theirs is None or theirs.value == 0:
         return EMPTY
     flags = tuple(sorted({*mine.flags, *theirs.flags}))
-    return Cell(display.ratio(mine.value / theirs.value), flags=flags)
+    ratio = mine.value / theirs.value
+    return Cell(display.ratio(ratio), flags=flags, value=ratio)
 
 
 def _order(case: Case) -> tuple[Any, ...]:

@@ -10,18 +10,21 @@ from reports.badges import Badge
 
 @dataclass(frozen=True)
 class Column:
-    """A column heading; `number` aligns it to the right, `hint` explains it."""
+    """A column heading; `number` aligns it to the right, `hint` explains it. A column with a
+    `facet` has so few values that a site filters rows by them, under that name in its URL."""
 
     name: str
     number: bool = False
     hint: str = ""
+    facet: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
     """A figure as text; `flags` are what makes this very figure less trustworthy, `badge` stands
     instead of a figure and `anchor` links to the case it is about. `small` are short lines below
-    it, and `more` lines that a reader opens."""
+    it, and `more` lines that a reader opens. `value` is the number that a column is sorted by and
+    that a download holds, in SI units."""
 
     text: str = ""
     hint: str = ""
@@ -30,6 +33,7 @@ class Cell:
     anchor: str = ""
     small: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`matrix`: a column per adapter; the names of the rows stay in sight."""
+    """`matrix`: a column per adapter; the names of the rows stay in sight. `search`: on a site
+    there is a field to search it, beside its facets; a page has one such table."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     matrix: bool = False
+    search: bool = False
 
 
 @dataclass(frozen=True)

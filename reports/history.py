@@ -32,15 +32,20 @@ _COLUMNS = (
 def panels(runs: Sequence[Run], anchors: Anchors) -> list[Panel]:
     """All changes as a table, then a chart for each of the largest. None where no case is in two
     runs of one machine."""
-    found = [series for series in history.series(_ordered(runs)) if len(series.points) > 1]
+    return of(history.series(_ordered(runs)), len(runs), anchors)
+
+
+def of(series: Sequence[Series], runs: int, anchors: Anchors) -> list[Panel]:
+    """The same, of the series of so many runs."""
+    found = [one for one in series if len(one.points) > 1]
     if not found:
         return []
     changed = sorted((s for s in found if s.changes), key=_largest, reverse=True)
-    rows = tuple(_row(series, change) for series in changed for change in series.changes)
-    detail = f"{len(found)} series over {len(runs)} runs, {len(changed)} with a change of level"
+    rows = tuple(_row(one, change) for one in changed for change in one.changes)
+    detail = f"{len(found)} series over {runs} runs, {len(changed)} with a change of level"
     first = Table("Changes of level, the largest first", _COLUMNS, rows)
     told = [Panel("Changes", detail, anchors.take("history", "changes"), (Exhibit(first),))]
-    return told + [_panel(series, anchors) for series in changed[:CHARTS]]
+    return told + [panel(one, anchors) for one in changed[:CHARTS]]
 
 
 def _ordered(runs: Sequence[Run]) -> list[Run]:
@@ -70,7 +75,8 @@ def _row(series: Series, change: Change) -> Row:
     )
 
 
-def _panel(series: Series, anchors: Anchors) -> Panel:
+def panel(series: Series, anchors: Anchors) -> Panel:
+    """A chart of one series with the table that says the same."""
     rows = tuple(
         Row(
             point.run_id,

@@ -10,35 +10,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import badges, conformance, history, machine, performance, traces
+from reports import badges, conformance, history, machine, performance, rendering, traces
 from reports.anchors import Anchors
-from reports.cold_start import cold_start
-from reports.convergence import convergence
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
-from reports.gate import gate
-from reports.precision import precision
-from reports.quantization import quantization
-from reports.scaling import scaling
 from reports.scorecards import scorecards
+from reports.sections import SECTIONS, Section
 from results import atomic, describe, display, store
 from results.store import Run
 
-_LINES = 12  # of a reason
-_FILES = Path(__file__).parent / "templates"
-
 
 @dataclass(frozen=True)
-class Section:
+class RunSection:
     """What one run contributes to the page; the fields are described where they are made."""
 
     data: RunData
@@ -50,7 +39,7 @@ class Section:
     matrices: tuple[conformance.Matrix, ...]
     topics: tuple[Topic, ...]
     unsupported: Table | None
-    figures: tuple[tuple[str, tuple[Panel, ...]], ...]
+    figures: tuple[tuple[Section, tuple[Panel, ...]], ...]
     controls: Table | None
     limits: Table | None
     time_spent: Table | None
@@ -97,15 +86,19 @@ def render(
         for run, to in zip(runs, links or [{}] * len(runs), strict=True)
     ]
     over_runs = history.panels(runs, anchors) if len(runs) > 1 else []
-    scripts = [get_plotlyjs(), _file("page.js")]
+    scripts = [get_plotlyjs(), rendering.file("page.js")]
     return (
-        _templates()
+        rendering.templates()
         .get_template("page.html.j2")
         .render(
             title=title or _title(runs),
             sections=sections,
             history=over_runs,
-            style=_file("style.css"),
+            style=rendering.file("style.css"),
+            href=lambda anchor: f"#{anchor}",
+            root="",
+            panel_heading="h4",
+            reading_heading="h3",
             scripts=scripts,
             script_hashes=[_hash(script) for script in scripts],
             legend=badges.legend(),
@@ -114,10 +107,10 @@ def render(
     )
 
 
-def _section(run: Run, anchor: str, *, several: bool, links: Mapping[str, str]) -> Section:
+def _section(run: Run, anchor: str, *, several: bool, links: Mapping[str, str]) -> RunSection:
     prepared = prepare(run, prefix=anchor if several else "", links=links)
-    made = ((name, tuple(make(prepared))) for name, make in _FIGURES.items())
-    return Section(
+    made = ((part, tuple(part.make(prepared))) for part in SECTIONS)
+    return RunSection(
         data=prepared,
         anchor=anchor,
         ids={name: prepared.anchors.take(name) for name in _PARTS},
@@ -127,7 +120,7 @@ def _section(run: Run, anchor: str, *, several: bool, links: Mapping[str, str]) 
         matrices=tuple(conformance.matrices(prepared)),
         topics=tuple(conformance.topics(prepared)),
         unsupported=conformance.unsupported(prepared),
-        figures=tuple((name, panels) for name, panels in made if panels),
+        figures=tuple((part, panels) for part, panels in made if panels),
         controls=performance.native_controls(prepared),
         limits=machine.limits(prepared),
         time_spent=machine.time_spent(prepared),
@@ -152,25 +145,13 @@ def _header(run: Run) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows if text]
 
 
-#: Sections with charts -> who makes their panels, in the order of the page.
-_FIGURES: dict[str, Callable[[RunData], list[Panel]]] = {
-    "gate": gate,
-    "convergence": convergence,
-    "speed": performance.throughput,
-    "latency": performance.latency,
-    "memory": performance.memory,
-    "precision": precision,
-    "quantization": quantization,
-    "start": cold_start,
-    "scaling": scaling,
-}
 #: The parts of a run's section, each of which has an anchor.
 _PARTS = (
     *(
         "agreement",
         "scorecard",
         *conformance.TOPICS,
-        *_FIGURES,
+        *(part.name for part in SECTIONS),
         "limits",
         "controls",
         "not-ok",
@@ -188,48 +169,6 @@ _PLAIN_FACTS = (
 def _title(runs: Sequence[Run]) -> str:
     subject = "Conformance and performance"
     return subject if len(runs) == 1 else f"{subject} of {len(runs)} runs"
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(_FILES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    filters: dict[str, Any] = {
-        "shorten": lambda text, limit: display.visible(display.shorten(text, limit)),
-        "prose": lambda text, limit: display.visible(display.shorten(text, limit), keep="\n\t"),
-        "lines": _lines,
-        "breakable": _breakable,
-        "tensor": lambda agreement: display.tensor(agreement.quantity, agreement.tensor),
-        "seconds": lambda value: display.quantity(value, "s"),
-        "error": display.error,
-        "ratio": display.ratio,
-        "verdict": display.verdict,
-        "facts": describe.flatten,
-    }
-    templates.filters.update(filters)
-    return templates
-
-
-def _breakable(name: str) -> Markup:
-    """A name that may wrap after a slash or an underscore."""
-    parts = (Markup("_<wbr>").join(part.split("_")) for part in name.split("/"))
-    return Markup("/<wbr>").join(parts)
-
-
-def _lines(text: str, limit: int) -> str:
-    """The first lines of a text, each at most `limit` characters long."""
-    lines = text.splitlines()
-    shown = [display.visible(display.shorten(line, limit)) for line in lines[:_LINES]]
-    rest = len(lines) - _LINES
-    return "\n".join([*shown, *([f"and {rest} more lines"] if rest > 0 else [])])
-
-
-def _file(name: str) -> str:
-    return (_FILES / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from results.records import STATUSES, Limit
+from results.records import STATUSES, CaseRecord
 from results.store import Run
 
 #: The status of a case that has records but no outcome: its run stopped too early.
@@ -24,7 +24,7 @@ def status_counts(run: Run) -> dict[str, int]:
     ended = {outcome.case: outcome.status for outcome in run.outcomes}
     counts = Counter(
         ended.get(case, NO_OUTCOME)
-        for case in {r.case for r in run.records if not isinstance(r, Limit)}
+        for case in {r.case for r in run.records if isinstance(r, CaseRecord)}
     )
     return {status: counts[status] for status in (*STATUSES, NO_OUTCOME) if counts[status]}
 

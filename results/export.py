@@ -27,6 +27,15 @@ TABLES: dict[str, Callable[[Run], pd.DataFrame]] = {
 }
 
 
+def available() -> list[tuple[str, str]]:
+    """(table, format) of the files that a site offers: everything as Parquet, where pyarrow is
+    installed, and what is small enough to be read in a text editor as CSV and JSON."""
+    found = [(name, form) for name in ("summary", "outcomes") for form in ("csv", "json")]
+    if importlib.util.find_spec("pyarrow") is not None:
+        found += [(name, "parquet") for name in TABLES]
+    return sorted(found)
+
+
 def encode(table: pd.DataFrame, form: str) -> bytes:
     """The table in one of FORMATS. Raises StoreError where Parquet is asked for and cannot be
     written."""

@@ -17,7 +17,7 @@ import pandas as pd
 
 from results.derived import derived
 from results.describe import NO_OUTCOME
-from results.records import Agreement, Case, Facts, Limit
+from results.records import Agreement, Case, CaseRecord, Facts, Limit
 from results.store import Run
 from results.summary import measured
 
@@ -116,7 +116,7 @@ def cases(run: Run) -> pd.DataFrame:
     one of PUBLISHABLE.
     """
     named = list(
-        dict.fromkeys(record.case for record in run.records if not isinstance(record, Limit))
+        dict.fromkeys(record.case for record in run.records if isinstance(record, CaseRecord))
     )
     on = [*CASE, "key"]
     table = _frame(named, {}).merge(outcomes(run), on=on, how="left")

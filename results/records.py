@@ -7,6 +7,7 @@ History of the format
 
     3   verdicts: unsupported, deviation; suites of exercises, whose model is what is exercised
     4   decision
+    5   claim
 
 SI units only: seconds, bytes, FLOP. A record that breaks a rule below cannot be made.
 """
@@ -22,8 +23,8 @@ from typing import Any
 
 from results.metrics import LIMITS, METRICS, SIGNED
 
-SCHEMA = 4
-READABLE = (1, 2, 3, 4)
+SCHEMA = 5
+READABLE = (1, 2, 3, 4, 5)
 
 MODES = ("infer", "train", "generate")
 DEVICES = ("cpu", "cuda")
@@ -50,6 +51,7 @@ VERDICTS = (
     "divergent",
     "mistrusted",
 )
+CLAIM_VERDICTS = ("holds", "does not hold", "not testable here")
 GATE_VERDICTS = ("regressed", "improved", "unchanged", "inconclusive")
 
 
@@ -264,9 +266,54 @@ class Decision:
             raise RecordError(f"high is {self.high!r}, but should be a number >= 0")
 
 
-#: Records about a case, and the one that is about the machine.
+@dataclass(frozen=True)
+class Claim:
+    """A published statement, put to the test.
+
+    claim       its name, by which it is known over runs
+    statement   as published; `source` says where, and on which hardware it was said
+    asked       what exactly was measured
+    verdict     one of CLAIM_VERDICTS
+    reason      why it is not testable here, or what else is to be said of the verdict
+    value, low, high, unit   what was measured, with its interval; None where it is no number
+    measured    what was measured, in words where it is no number
+    cases       keys of the cases that it was measured on, each after its suite: `suite/key`
+    """
+
+    claim: str
+    statement: str
+    source: str
+    asked: str
+    verdict: str
+    reason: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    measured: str = ""
+    cases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of("verdict", self.verdict, CLAIM_VERDICTS)
+        for name in ("claim", "statement", "source", "asked"):
+            if not getattr(self, name):
+                raise RecordError(f"{name} is empty, but should say something")
+        for name in ("value", "low", "high"):
+            number = getattr(self, name)
+            if number is not None and not (_number(number) and math.isfinite(number)):
+                raise RecordError(f"{name} is {number!r}, but should be a finite number")
+        if not all(isinstance(case, str) for case in self.cases):
+            raise RecordError(f"cases are {self.cases!r}, but should be strings")
+        if self.verdict == "not testable here":
+            if not self.reason:
+                raise RecordError(f"claim {self.claim!r} is not testable here, but has no reason")
+        elif self.value is None and not self.measured:
+            raise RecordError(f"claim {self.claim!r} {self.verdict}, but nothing was measured")
+
+
+#: Records about a case, and those that are about the machine or about what others say.
 CaseRecord = Measurement | Agreement | Facts | Outcome | Decision
-Record = CaseRecord | Limit
+Record = CaseRecord | Limit | Claim
 KINDS: dict[str, type] = {
     "measurement": Measurement,
     "agreement": Agreement,
@@ -274,6 +321,7 @@ KINDS: dict[str, type] = {
     "outcome": Outcome,
     "limit": Limit,
     "decision": Decision,
+    "claim": Claim,
 }
 
 
@@ -303,9 +351,9 @@ def decode(line: str) -> Record:
         raise RecordError(f"the record has schema version {schema!r}, but should have {known}")
     made = KINDS[body.pop("kind")]
     try:
-        if made is not Limit:
+        if made not in (Limit, Claim):
             body["case"] = Case(**body["case"])
-        for name in ("values", "flags", "ratios"):
+        for name in ("values", "flags", "ratios", "cases"):
             if name in body:
                 body[name] = tuple(body[name])
         for name in ("error", "floor", "ratio", "high"):

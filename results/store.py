@@ -17,6 +17,7 @@ from typing import Any
 from results.records import (
     Agreement,
     Case,
+    Claim,
     Decision,
     Facts,
     Limit,
@@ -30,6 +31,8 @@ from results.records import (
 
 RECORDS = "records.jsonl"
 ENVIRONMENT = "environment.json"
+TRIAL = "self_test.csv"
+FILES = (RECORDS, ENVIRONMENT, TRIAL)
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -128,6 +131,11 @@ class Run:
     @property
     def limits(self) -> list[Limit]:
         return list(self._of(Limit))
+
+    @property
+    def claims(self) -> list[Claim]:
+        """What became of each claim: the last record of it."""
+        return list({found.claim: found for found in self._of(Claim)}.values())
 
 
 def read(folder: Path) -> Run:

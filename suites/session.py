@@ -33,7 +33,7 @@ from results import announce, atomic, machines, policy, scorecard
 from results import store as stored
 from results.announce import Verdict
 from results.command_line import NOTHING
-from results.records import Case, Decision, Facts, Limit, Outcome
+from results.records import Case, CaseRecord, Decision, Facts, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
 from suites import limits, options, spread
 from suites.selection import Selection, Table
@@ -285,7 +285,7 @@ class Session:
         if self._before is None:
             return
         for record in self._before.records:
-            if isinstance(record, Limit) or record.case in self.decided:
+            if not isinstance(record, CaseRecord) or record.case in self.decided:
                 self.store.append(record)
         self._runner.take_over(self.decided.values())
         traces = self._before.folder / TRACES

@@ -38,7 +38,7 @@ def browser():
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    return reports.build([sample_run.write(folder, exercises=True)], folder)
+    return reports.build_page([sample_run.write(folder, exercises=True)], folder)
 
 
 @contextmanager

@@ -347,7 +347,7 @@ def test_the_page_fits_a_browser(browser, tmp_path, width):
     for record in (*everything(), *hostile()):
         writer.append(record)
     writer.close()
-    report = reports.build([tmp_path / "20261121-120000-sample"], tmp_path / "report")
+    report = reports.build_page([tmp_path / "20261121-120000-sample"], tmp_path / "report")
     with opened(browser, report, width=width) as (shown, noticed):
         draw_all(shown)
         assert overflow(shown) <= 0

@@ -23,7 +23,7 @@ CASE = Case("performance", "train", "vit", "small", "jax_jit", "cpu", "fp32", 8)
 def html(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("run")
     run = sample_run.write(folder, exercises=True)
-    return reports.build([run], folder).read_text(encoding="utf-8")
+    return reports.build_page([run], folder).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_a_cut_off_run_without_environment_says_so(tmp_path):
     records = folder / store.RECORDS
     records.write_bytes(records.read_bytes()[:-40])
     (folder / store.ENVIRONMENT).unlink()
-    shown = Page.of(reports.build([folder], tmp_path))
+    shown = Page.of(reports.build_page([folder], tmp_path))
     assert unsafe(shown) == []
     for part in ("2 problems came up", "cut off", "not recorded", "No environment was recorded"):
         assert part in shown.text
@@ -113,7 +113,7 @@ def test_a_cut_off_run_without_environment_says_so(tmp_path):
 
 def test_an_empty_run_gives_a_page_that_says_so(tmp_path):
     RunWriter(tmp_path, "empty", {}).close()
-    shown = Page.of(reports.build([tmp_path / "empty"], tmp_path))
+    shown = Page.of(reports.build_page([tmp_path / "empty"], tmp_path))
     assert unsafe(shown) == []
     assert "The run holds no cases" in shown.text
 

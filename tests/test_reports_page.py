@@ -33,7 +33,7 @@ def sample(root) -> Path:
 
 @pytest.fixture(scope="module")
 def html(sample, tmp_path_factory) -> str:
-    return reports.build([sample], tmp_path_factory.mktemp("out")).read_text(encoding="utf-8")
+    return reports.build_page([sample], tmp_path_factory.mktemp("out")).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_the_legend_states_the_bounds_of_the_judge():
 
 def test_several_runs_have_a_section_each(root, sample, tmp_path):
     other = sample_run.write(root, run_id="20251121-other", hostile=False)
-    shown = Page.of(reports.build([sample, other], tmp_path))
+    shown = Page.of(reports.build_page([sample, other], tmp_path))
     assert len(set(shown.ids)) == len(shown.ids)
     for run_id in (sample_run.RUN_ID, "20251121-other"):
         assert f"Run {run_id}" in shown.text
@@ -228,7 +228,7 @@ def test_several_runs_have_a_section_each(root, sample, tmp_path):
 
 
 def test_the_same_records_give_the_same_bytes(sample, html, tmp_path):
-    assert reports.build([sample], tmp_path).read_text(encoding="utf-8") == html
+    assert reports.build_page([sample], tmp_path).read_text(encoding="utf-8") == html
 
 
 def test_anchors_are_paths_and_keep_different_names_apart():
@@ -286,6 +286,6 @@ def test_without_plotly_the_command_says_what_to_install(root, sample, capsys, m
 
 def test_build_wants_a_run(tmp_path):
     with pytest.raises(StoreError, match="at least one"):
-        reports.build([], tmp_path)
+        reports.build_page([], tmp_path)
     with pytest.raises(StoreError, match="holds no run"):
-        reports.build([tmp_path], tmp_path)
+        reports.build_page([tmp_path], tmp_path)

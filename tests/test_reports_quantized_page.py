@@ -179,7 +179,7 @@ def test_hostile_records_make_a_page():
 
 def test_the_sample_run_has_the_section_and_links_to_it(tmp_path):
     run = sample_run.write(tmp_path, quantized=True, hostile=False)
-    shown = Page.of(reports.build([run], tmp_path / "out"))
+    shown = Page.of(reports.build_page([run], tmp_path / "out"))
     assert unsafe(shown) == []
     assert "#quantization" in shown.links
     assert "Quantization Layers that compute with integers" in shown.text

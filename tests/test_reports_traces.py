@@ -87,7 +87,7 @@ def test_a_place_that_cannot_be_written_is_an_error_not_a_dead_link(folder):
 
 def test_the_details_of_the_case_link_to_the_copy(tmp_path):
     out = tmp_path / "site"
-    shown = Page.of(reports.build([sample_run.write(tmp_path)], out))
+    shown = Page.of(reports.build_page([sample_run.write(tmp_path)], out))
     links = [link for link in shown.links if not link.startswith("#")]
     assert len(links) == 1
     trace = (tmp_path / sample_run.RUN_ID / sample_run.TRACE).read_bytes()
@@ -100,7 +100,7 @@ def test_a_hostile_trace_is_a_problem_on_the_page(tmp_path):
     writer.append(Facts(CASE, {"trace": "../../etc/passwd"}))
     writer.append(Outcome(CASE, "failed", "why", 1.0, "pytest"))
     writer.close()
-    shown = Page.of(reports.build([tmp_path / "r"], tmp_path / "site"))
+    shown = Page.of(reports.build_page([tmp_path / "r"], tmp_path / "site"))
     assert [link for link in shown.links if not link.startswith("#")] == []
     assert "the trace '../../etc/passwd' was ignored" in shown.text
     assert "1 problem came up" in shown.text

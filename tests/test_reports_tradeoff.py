@@ -164,7 +164,7 @@ def written(folder: Path, *parts) -> Path:
     for record in (record for part in parts for record in part):
         writer.append(record)
     writer.close()
-    return reports.build([folder / "20261121-120000-sample"], folder / "report")
+    return reports.build_page([folder / "20261121-120000-sample"], folder / "report")
 
 
 @pytest.mark.browser

@@ -50,6 +50,7 @@
     }, { rootMargin: "800px" });
     plots.forEach((plot) => watcher.observe(plot));
     dark.addEventListener("change", () => drawn.forEach(draw));
+    window.addEventListener("assay-theme", () => drawn.forEach(draw));
     window.addEventListener("beforeprint", () => plots.forEach(drawOnce));
   }
 

@@ -1,0 +1,6 @@
+// Sets the colour scheme that a reader chose, before anything is drawn.
+"use strict";
+try {
+  const theme = localStorage.getItem("assay-theme");
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+} catch { /* storage is switched off: the system's scheme holds */ }
