@@ -7,6 +7,7 @@ import pytest
 
 from adapters.registry import Registry
 from harness.pool import Pool, Settings
+from tests.browser import CHROMIUM, FLAGS, MISSING
 
 TOYS = (
     "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package retraces "
@@ -51,3 +52,17 @@ def numpy_alone(tmp_path_factory, monkeypatch):
         error = f"raise ModuleNotFoundError('No module named {name}', name='{name}')"
         (folder / name / "__init__.py").write_text(error)
     monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; a test that needs it is skipped where there is none."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: pip install playwright"
+    )
+    if not CHROMIUM:
+        pytest.skip(MISSING)
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()

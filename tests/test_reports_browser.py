@@ -1,73 +1,22 @@
 """The page in a real browser: nothing overflows, nothing is scripted, charts and buttons work."""
 
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import reports
 from tests import sample_run
+from tests.browser import WIDTHS, opened, overflow
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --no-first-run "
-    "--disable-component-update --disable-sync"
-).split()
 ANCHOR = "performance/infer/vit/small/tf_graph/cpu/fp32/b8"
-WIDTHS = (390, 1280)
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is missing: pip install playwright"
-    )
-    if not CHROMIUM:
-        pytest.skip("chromium is missing: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     return reports.build_page([sample_run.write(folder, exercises=True)], folder)
-
-
-@contextmanager
-def opened(browser, path: Path, *, width: int = 1280, scripts: bool = True):
-    """A page and the list of everything that should not happen on it."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme="light"
-    )
-    page = context.new_page()
-    noticed: list[str] = []
-
-    def dialog(event):
-        noticed.append(f"dialog: {event.message}")
-        event.dismiss()
-
-    page.on("dialog", dialog)
-    page.on("pageerror", lambda error: noticed.append(f"error: {error}"))
-    page.on("console", lambda said: said.type in ("error", "warning") and noticed.append(said.text))
-    page.on("request", lambda asked: asked.url.startswith("file:") or noticed.append(asked.url))
-    page.goto(path.as_uri())
-    yield page, noticed
-    context.close()
-
-
-def overflow(page) -> int:
-    """By how many pixels the page is wider than its window."""
-    return page.evaluate(
-        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    )
 
 
 def overlapping(page) -> list:
