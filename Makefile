@@ -3,7 +3,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: bench test lint clean
+RUNS   ?= results/example
+SITE   ?= site
+
+.PHONY: bench test site lint clean
 
 bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 	$(BIN)/python -m pytest suites --benchmark
@@ -11,6 +14,9 @@ bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 test: lint  ## check the code, then Assay itself, then the frameworks
 	$(BIN)/python -m pytest tests -n auto --dist worksteal
 	$(BIN)/python -m pytest suites --self-test
+
+site: $(READY)  ## a site from stored runs: make site RUNS=results/runs SITE=public
+	$(BIN)/python -m reports $(RUNS) -o $(SITE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from harness.self_test import Plan, SelfTest
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
-from results.announce import headline
+from results.announce import discoveries, headline
 from results.command_line import FINE, NOTHING, USAGE
 from results.gate import INCONCLUSIVE, REGRESSED, sentence
 from results.policy import PolicyError
@@ -431,6 +431,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
     if session.verdict is not None:
         terminalreporter.write_line(f"gate: {headline(session.verdict)}")
+        terminalreporter.write_line(f"      {discoveries(session.verdict)}".rstrip())
         if session.verdict.undecided:
             terminalreporter.write_line(session.verdict.undecided)
     if session.problem:

@@ -88,6 +88,7 @@ CONTROLS: Mapping[str, Control] = {
 #: exercises of each operation are done in it. ALL of them; the ESSENTIAL ones
 #: (`numerics.exercises.essentials`); or the FIRST, several operations making one program. Presets
 #: standard and full ask for everything of everybody, and so does quick of who is not named here.
+#: The slowest leads.
 ALL, ESSENTIAL, FIRST = "all", "essential", "first"
 QUICK: Mapping[str, Mapping[str, str]] = {
     "jax_jit": {"fp64": ALL, "fp32": ESSENTIAL, "bf16": FIRST},

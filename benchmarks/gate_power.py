@@ -3,7 +3,7 @@
 `python -m benchmarks.gate_power OUT` runs gates between two copies of an adapter, of which head is
 slowed by a busy loop in proportion to its step. `--slowdowns 0` are A/A gates, whose regressions
 are false alarms. Every gate appends a line to OUT, so that a run can be stopped and continued;
-`--table` prints what OUT holds. With `--load` a second process keeps one core busy meanwhile.
+`--table` prints what OUT holds. With `--load N` so many other processes are busy meanwhile.
 `docs/gate.md` has the figures and the machine.
 """
 
@@ -82,19 +82,21 @@ def main() -> None:
     parser.add_argument("--slowdowns", default="0,0.03,0.05,0.1")
     parser.add_argument("--repeats", type=int, default=5, help="of each case and slowdown")
     parser.add_argument("--threshold", type=float, default=gate.THRESHOLD)
-    parser.add_argument("--load", action="store_true", help="keep one core busy meanwhile")
+    parser.add_argument(
+        "--load", type=int, default=0, metavar="N", help="other processes that are busy meanwhile"
+    )
     parser.add_argument("--minutes", type=float, default=600, help="start nothing after so many")
     parser.add_argument("--table", action="store_true", help="print what OUT holds, and no more")
     options = parser.parse_args()
     if not options.table:
-        with _load() if options.load else _nothing():
+        with _load(options.load):
             _run(options)
     _print(_read(options.out))
 
 
 def _run(options: argparse.Namespace) -> None:
     end = clock.now() + 60 * options.minutes
-    done: dict[tuple[str, float, bool], int] = defaultdict(int)
+    done: dict[tuple[str, float, int], int] = defaultdict(int)
     for line in _read(options.out):
         done[line["key"], line["slowdown"], line["load"]] += 1
     for repeat in range(options.repeats):
@@ -175,19 +177,15 @@ def _copy(scratch: Path, adapter: str, slowdown: float) -> Path:
 
 
 @contextmanager
-def _load() -> Iterator[None]:
-    """A process that keeps a core busy."""
-    process = subprocess.Popen([sys.executable, "-c", BUSY])
+def _load(number: int) -> Iterator[None]:
+    """Processes that keep a core busy each."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(number)]
     try:
         yield
     finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -199,10 +197,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
 def _print(lines: list[dict[str, Any]]) -> None:
     """Of each slowdown: how often each verdict came, how large the change looked, how long it
     took."""
-    groups: dict[tuple[bool, float], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[int, float], list[dict[str, Any]]] = defaultdict(list)
     for line in lines:
         groups[line["load"], line["slowdown"]].append(line)
-    print("| load | injected | gates | flagged | regressed | unchanged | inconclusive | "
+    print("| busy processes | injected | gates | flagged | regressed | unchanged | inconclusive | "
           "estimate: min, median, max | pairs: median, max | seconds: median, max |")  # fmt: skip
     print("|" + " --- |" * 10)
     for (load, slowdown), found in sorted(groups.items()):
@@ -213,7 +211,7 @@ def _print(lines: list[dict[str, Any]]) -> None:
         pairs = sorted(one["pairs"] for one in found)
         seconds = sorted(one["seconds"] for one in found)
         cells = [
-            "one core" if load else "none", f"{slowdown:+.0%}", str(n), str(flagged),
+            str(int(load)), f"{slowdown:+.0%}", str(n), str(flagged),
             str(counts["regressed"]), str(counts["unchanged"]), str(counts["inconclusive"]),
             f"{ratios[0]:.3f}, {ratios[n // 2]:.3f}, {ratios[-1]:.3f}",
             f"{pairs[n // 2]}, {pairs[-1]}", f"{seconds[n // 2]:.0f}, {seconds[-1]:.0f}",

@@ -19,6 +19,7 @@ import numpy as np
 
 from adapters import model as models
 from adapters.base import Noise
+from adapters.registry import QUICK
 from harness import clock, convergence, gpu, proof
 from harness.client import Client, WorkerFailure
 from harness.environment import physical_cores
@@ -34,7 +35,10 @@ LONG = 100  # after so many as well, of small models
 GAP = 0.002  # seconds between two tasks of a lane, in which somebody else gets its lock
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
 
+EXERCISING = 1  # number of the judging worker that does exercises
+
 Tensors = Mapping[str, np.ndarray]
+Lane = tuple[str, str, int]  # purpose, adapter, number of the worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +56,16 @@ class Task:
     number: int = 0
 
     @property
-    def lane(self) -> tuple[str, str]:
+    def lane(self) -> Lane:
         """Tasks of one lane run one after the other: a worker holds one program at a time."""
-        return self.role.purpose, self.case.adapter
+        return self.role.purpose, self.case.adapter, self.role.number
 
     @property
     def role(self) -> Role:
+        """Exercises, of which there are thousands, have a worker beside that of programs."""
         purpose = self.purpose if self.purpose in ("remember", "fill") else "judge"
-        return Role(self.case.adapter, purpose, threads=self.case.threads)
+        number = EXERCISING if self.purpose in ("exercise", "floors") else 0
+        return Role(self.case.adapter, purpose, number, self.case.threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Lanes:
         self._examiner = examiner
         self._answers: dict[Task, Answer] = {}
         self._facts: dict[Case, Mapping[str, Any]] = {}
-        self._locks: dict[tuple[str, str], threading.RLock] = defaultdict(threading.RLock)
+        self._locks: dict[Lane, threading.RLock] = defaultdict(threading.RLock)
         self._executor = ThreadPoolExecutor(
             physical_cores() + LANES_WAITING, thread_name_prefix="lane"
         )
@@ -96,12 +102,15 @@ class Lanes:
         self._stopped = False
 
     def ahead(self, tasks: Iterable[Task]) -> None:
-        """Starts to run tasks in the background, in this order within each lane."""
-        lanes: dict[tuple[str, str], list[Task]] = defaultdict(list)
+        """Starts to run tasks in the background, in this order within each lane. Lanes that take
+        longest start first: what is left for the end would have the machine to itself."""
+        lanes: dict[Lane, list[Task]] = defaultdict(list)
         for task in dict.fromkeys(tasks):
             lanes[task.lane].append(task)
-        for (purpose, _), lane in lanes.items():
-            self._running[purpose].append(self._executor.submit(self._run_all, lane))
+        slow = {adapter: place for place, adapter in enumerate(QUICK)}
+        for lane in sorted(lanes, key=lambda lane: slow.get(lane[1], len(slow))):
+            running = self._executor.submit(self._run_all, lanes[lane])
+            self._running[lane[0]].append(running)
 
     def reference(self, case: Case) -> Tensors:
         """The tensors of `case`, of this run or of an earlier one. Raises WorkerFailure."""
@@ -164,7 +173,7 @@ class Lanes:
     @contextmanager
     def worker(self, adapter: str) -> Iterator[Client]:
         """The adapter's judging worker, for something else. Raises WorkerFailure."""
-        with self._locks["judge", adapter]:
+        with self._locks["judge", adapter, 0]:
             yield self._pool.client(Role(adapter, "judge"))
 
     def wait(self, purpose: str) -> None:

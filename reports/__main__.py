@@ -42,7 +42,7 @@ def _found(results: Path, name: str) -> list[Path]:
     """The run of that name, or all that lie in a folder of runs."""
     folder = Path(name)
     inside = store.run_folders(folder) if folder.is_dir() else []
-    if inside and not (folder / store.RECORDS).is_file():
+    if inside and not store.holds_run(folder):
         return inside
     return [store.find(results, name)]
 

@@ -14,7 +14,7 @@ from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
 from reports.figures import chart_json, error_bars, label_text
 from results import display
 from results.announce import label
-from results.gate import IMPROVED, INCONCLUSIVE, REGRESSED, UNCHANGED, VERDICTS
+from results.gate import ALPHA, IMPROVED, INCONCLUSIVE, REGRESSED, UNCHANGED, VERDICTS, discovered
 from results.records import Case, Decision
 
 BADGES = {
@@ -68,7 +68,9 @@ def _panel(data: RunData, metric: str, found: Sequence[Decision]) -> Panel:
     counts = {name: sum(d.verdict == name for d in found) for name in VERDICTS}
     told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     base = ", ".join(dict.fromkeys(d.base for d in found))
-    detail = f"{told}; base: {display.shorten(base, 120)}"
+    fdr = f"; {len(discovered(found))} slower at a false discovery rate of {ALPHA:.0%}"
+    timed = any(d.p is not None for d in found)
+    detail = f"{told}{fdr if timed else ''}; base: {display.shorten(base, 120)}"
     anchors = {view.case: view.anchor for view in data.cases}
     rows = tuple(_row(anchors, d) for d in ordered)
     table = Table(f"{title} of head and base", _COLUMNS, rows)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reports.badges import Badge
+from reports.badges import MEANINGS, Badge
 from reports.conformance import EXERCISES
 from reports.data import BASELINE, CaseView, RunData, width
 from reports.entries import Figure, Group, all_groups, where
@@ -58,12 +58,13 @@ class Speed:
 @dataclass(frozen=True)
 class Spot:
     """What is known of one adapter. badge and anchor are those of its worst case, of `cases` in
-    all; `why` is that case's reason."""
+    all; `meaning` is what the badge says, and `why` that case's reason."""
 
     adapter: str
     badge: Badge
     anchor: str
     cases: int
+    meaning: str = ""
     why: str = ""
     speed: Speed | None = None
 
@@ -195,8 +196,14 @@ def _spot(adapter: str, views: Sequence[CaseView], group: Group | None) -> Spot 
     figure = entry.get(METRIC) if entry else None
     speed = Speed(figure, entry.view.anchor) if entry and figure else None
     right = _gravity(worst) < _GRAVITY.index("deviation")
-    return Spot(adapter, worst.badge, worst.anchor, len(views), worst.reason if not right else "",
-                speed if right else None)  # fmt: skip
+    return Spot(
+        adapter, worst.badge, worst.anchor, len(views), _meaning(worst),
+        "" if right else worst.reason, speed if right else None,
+    )  # fmt: skip
+
+
+def _meaning(view: CaseView) -> str:
+    return MEANINGS.get(view.verdict if view.status == "ok" else view.status, "")
 
 
 def _gravity(view: CaseView) -> int:
@@ -220,7 +227,7 @@ def _versus(spot: Spot | None, base: Speed | None, baseline: str) -> Spot | None
     apart = None if any(map(math.isnan, bounds)) else not (
         mine.low <= theirs.high and theirs.low <= mine.high)  # fmt: skip
     speed = Speed(mine, spot.speed.anchor, mine.value / theirs.value, apart)
-    return Spot(spot.adapter, spot.badge, spot.anchor, spot.cases, spot.why, speed)
+    return replace(spot, speed=speed)
 
 
 def _mean(rows: Sequence[Row], adapters: Sequence[str], baseline: str) -> Mean | None:

@@ -15,12 +15,14 @@ from results.badge import badge as drawn
 from results.command_line import FINE, NOTHING, WORSE
 from results.foreign import SUITE as FOREIGN
 from results.gate import (
+    ALPHA,
     IMPROVED,
     INCONCLUSIVE,
     REGRESSED,
     UNCHANGED,
     VERDICTS,
     change,
+    discovered,
     sentence,
 )
 from results.records import Case, Decision, finite
@@ -89,6 +91,7 @@ def markdown(verdict: Verdict) -> str:
     ]
     lines += ["", f"**{_cell(verdict.undecided)}**"] if verdict.undecided else []
     lines += ["", *(f"- {_cell(note)}" for note in verdict.notes)] if verdict.notes else []
+    lines += ["", discoveries(verdict)] if discoveries(verdict) else []
     changed = [found for found in verdict.decisions if found.verdict != UNCHANGED]
     changed.sort(key=lambda found: VERDICTS.index(found.verdict))
     lines += ["", *_table(changed)] if changed else []
@@ -97,6 +100,18 @@ def markdown(verdict: Verdict) -> str:
         lines += ["", f"<details><summary>{len(same)} unchanged</summary>", "", *_table(same), "",
                   "</details>"]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def discoveries(verdict: Verdict) -> str:
+    """How many times are slower at a false discovery rate; empty where no time was compared."""
+    timed = [found for found in verdict.decisions if found.p is not None]
+    number = len(discovered(verdict.decisions))
+    return (
+        f"{number} of {len(timed)} times are slower at a false discovery rate of {ALPHA:.0%} "
+        "(Benjamini and Hochberg); it blocks nothing."
+        if timed
+        else ""
+    )
 
 
 def _table(decisions: Sequence[Decision]) -> list[str]:
@@ -129,6 +144,10 @@ def to_json(verdict: Verdict) -> str:
         "counts": verdict.counts,
         "undecided": verdict.undecided,
         "notes": list(verdict.notes),
+        "discoveries": [
+            {"key": label(found.case), "metric": found.metric}
+            for found in discovered(verdict.decisions)
+        ],
         "decisions": [
             {"key": label(found.case), **dataclasses.asdict(found)} for found in verdict.decisions
         ],

@@ -1,7 +1,8 @@
 """The append-only store: a run is a folder with `records.jsonl` and `environment.json`.
 
 Every record is written and flushed on its own, so whatever stops a run, what was measured
-before is there. Reading skips what cannot be read and says so; it never guesses.
+before is there. Reading skips what cannot be read and says so; it never guesses. The records of a
+run that is kept for long may be compressed (`gzip records.jsonl`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,9 @@ from results.records import (
 RECORDS = "records.jsonl"
 ENVIRONMENT = "environment.json"
 TRIAL = "self_test.csv"
-FILES = (RECORDS, ENVIRONMENT, TRIAL)
+COMPRESSED = f"{RECORDS}.gz"
+FILES = (RECORDS, COMPRESSED, ENVIRONMENT, TRIAL)
+_PART, _LARGEST = 2**16, 2**31  # bytes that are unpacked at once, and in all
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -141,15 +145,14 @@ class Run:
 def read(folder: Path) -> Run:
     """Reads the run in `folder`. Raises StoreError when there is no run; everything less than
     that (a truncated line, another schema, a second outcome) becomes a problem."""
-    path = folder / RECORDS
+    problems: list[str] = []
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = _content(folder, problems).split(b"\n")
     except OSError as error:
         raise StoreError(
             f"{folder} holds no run: {RECORDS} cannot be read ({_why(error)}); "
             "`python -m results list` shows the stored runs"
         ) from None
-    problems: list[str] = []
     records: list[Record] = []
     seen: set[Case] = set()
     for number, line in enumerate(lines, start=1):
@@ -170,6 +173,34 @@ def read(folder: Path) -> Run:
     return Run(folder.resolve().name, folder, environment, tuple(records), tuple(problems))
 
 
+def _content(folder: Path, problems: list[str]) -> bytes:
+    """The records; of compressed ones that are cut off or damaged, what comes before that."""
+    if not holds_run(folder) or (folder / RECORDS).exists():
+        return (folder / RECORDS).read_bytes()
+    packed = (folder / COMPRESSED).read_bytes()
+    reader = zlib.decompressobj(wbits=31)  # of gzip
+    found = bytearray()
+    why = ""
+    try:
+        for start in range(0, len(packed), _PART):
+            found += reader.decompress(packed[start : start + _PART], _LARGEST)
+            if reader.unconsumed_tail or len(found) > _LARGEST:
+                why = f"it holds more than {_LARGEST:,} bytes"
+                break
+        if not why and not reader.eof:
+            why = "it ends too early"
+    except zlib.error as error:
+        why = str(error)
+    if why:
+        problems.append(f"{COMPRESSED} is damaged after {len(found):,} bytes: {why}")
+    return bytes(found)
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether there are records in a folder."""
+    return any((folder / name).is_file() for name in (RECORDS, COMPRESSED))
+
+
 def _environment(folder: Path, problems: list[str]) -> Mapping[str, Any]:
     try:
         environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
@@ -183,7 +214,7 @@ def _environment(folder: Path, problems: list[str]) -> Mapping[str, Any]:
 
 def find(root: Path, name: str) -> Path:
     """The folder of a run given as a path, a run id, a unique beginning of one, or `latest`."""
-    if (Path(name) / RECORDS).is_file():
+    if holds_run(Path(name)):
         return Path(name)
     runs = run_folders(root)
     if name == "latest" and runs:
@@ -202,7 +233,7 @@ def run_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(
-        (p for p in root.iterdir() if _RUN_ID.match(p.name) and (p / RECORDS).is_file()),
+        (p for p in root.iterdir() if _RUN_ID.match(p.name) and holds_run(p)),
         key=lambda p: p.name,
     )
 

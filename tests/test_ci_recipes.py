@@ -1,4 +1,4 @@
-"""The action and the recipes of docs/ci.md are what GitHub and GitLab accept."""
+"""The action and the recipes of the manual are what GitHub and GitLab accept."""
 
 import re
 import subprocess
@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```(yaml|toml|bash)\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.S)
+BLOCKS = [
+    block
+    for page in ("ci", "publish")
+    for block in re.findall(
+        r"```(yaml|toml|bash)\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.S
+    )
+]
 
 
 def linted(schema, path):

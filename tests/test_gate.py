@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.attempt import ABBA, BAAB, Attempt
 from results import gate
+from results.records import Case, Decision
 
 LOGS = st.lists(st.floats(-1, 1), min_size=2, max_size=16)
 
@@ -134,6 +135,17 @@ def test_holm_lies_between_bonferroni_and_no_correction(p):
     rejected = gate.holm(p)
     assert {name for name in p if p[name] <= 0.05 / len(p)} <= rejected
     assert rejected <= {name for name in p if p[name] <= 0.05}
+
+
+def test_discoveries_are_those_below_the_rate():
+    def decision(number, p):
+        case = Case("gate", "train", f"m{number}", "small", "a", "cpu", "fp32", 8)
+        return Decision(case, "step_time", "unchanged", "base", p=p)
+
+    found = [decision(n, p) for n, p in enumerate([0.001, None, 0.9, 0.02, 0.5])]
+    assert [d.case.model for d in gate.discovered(found)] == ["m0", "m3"]
+    assert [d.case.model for d in gate.discovered(found, 0.01)] == ["m0"]
+    assert gate.discovered([]) == []
 
 
 def test_benjamini_and_hochberg():

@@ -1,5 +1,6 @@
 """The store: what is written comes back, and nothing that was written is lost."""
 
+import gzip
 import math
 
 import pytest
@@ -162,3 +163,22 @@ def test_runs_are_found_by_id_beginning_path_and_latest(tmp_path):
         find(tmp_path, "x")
     with pytest.raises(StoreError, match="holds no run"):
         read(tmp_path)
+
+
+def test_compressed_records_are_read_and_a_damaged_file_as_far_as_it_goes(tmp_path):
+    writer = RunWriter(tmp_path, "r", {})
+    for batch in range(1, 200):
+        case = Case("s", "infer", "m", "small", "a", "cpu", "fp32", batch)
+        writer.append(Outcome(case, "ok", "", 1.0, "-"))
+    writer.close()
+    plain = read(tmp_path / "r")
+    path = tmp_path / "r" / RECORDS
+    packed = path.with_name(f"{RECORDS}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    path.unlink()
+    assert read(tmp_path / "r") == plain
+    assert find(tmp_path, "latest") == tmp_path / "r"
+    packed.write_bytes(packed.read_bytes()[:-40])
+    damaged = read(tmp_path / "r")
+    assert 0 < len(damaged.records) < 200
+    assert "is damaged after" in damaged.problems[0]

@@ -109,6 +109,30 @@ def test_pages_fit_and_are_quiet(browser, sample, several, width):
             assert noticed == [], place
 
 
+def test_nothing_moves_while_a_page_loads(browser, sample):
+    """The cumulative layout shift that Lighthouse calls good is below 0.1."""
+    shift = """() => new Promise(done => { let sum = 0;
+      new PerformanceObserver(list => { for (const e of list.getEntries()) sum += e.value })
+        .observe({type: 'layout-shift', buffered: true});
+      setTimeout(() => done(sum), 500) })"""
+    for kind in KINDS:
+        for width in WIDTHS:
+            with opened(browser, sample / kind, width=width) as (page, _):
+                assert page.evaluate(shift) < 0.1, (kind, width)
+
+
+def test_every_page_has_what_searches_and_readers_need(browser, sample):
+    titles = set()
+    for kind in KINDS:
+        with opened(browser, sample / kind) as (page, _):
+            titles.add(page.title())
+            assert page.locator("h1").count() == 1
+            assert page.locator("html[lang=en]").count() == 1
+            assert len(page.locator("meta[name=description]").get_attribute("content")) > 40
+            assert page.locator("img:not([alt])").count() == 0
+    assert len(titles) == len(KINDS)
+
+
 def test_without_scripts_everything_is_there(browser, sample):
     with opened(browser, sample / "index.html", scripts=False) as (page, noticed):
         assert page.locator("table.overview").first.is_visible()

@@ -26,7 +26,6 @@
   if (theme) {
     const root = document.documentElement;
     const name = theme.querySelector("span");
-    theme.hidden = false;
     name.textContent = root.dataset.theme || "system";
     theme.addEventListener("click", () => {
       const next = THEMES[(THEMES.indexOf(name.textContent) + 1) % THEMES.length];
@@ -104,12 +103,11 @@
     }
   }
 
-  const filters = document.querySelector("form.filters");
+  const filters = document.querySelector("form#filters");
   if (filters) {
     const FACETS = ["mode", "precision", "device"];
     const field = (name) => filters.elements[name];
     const boxes = $$("input[name=adapter]", filters);
-    filters.hidden = false;
 
     const read = () => {
       for (const name of [...FACETS, "model", "baseline"]) {
@@ -173,23 +171,17 @@
     const rows = $$("tbody tr", table);
     const facets = heads.flatMap((head, place) => head.dataset.facet
       ? [{ name: head.dataset.facet, place }] : []);
-    const form = made("form", { class: "filters", role: "search" });
-    const search = made("input", { type: "search", name: "q", autocomplete: "off", size: "24" });
-    form.append(made("label", {}, "Search ", search));
+    const form = table.closest(".scroll").previousElementSibling;
+    const search = form.elements.q;
     for (const facet of facets) {
       const values = [...new Set(rows.map((row) => row.cells[facet.place])
         .filter(Boolean).map(quick))].sort();
-      if (values.length < 2) continue;
-      facet.select = made("select", { name: facet.name }, made("option", { value: "" }, "all"),
-        ...values.map((value) => made("option", { value }, value)));
-      const name = facet.name[0].toUpperCase() + facet.name.slice(1);
-      form.append(made("label", {}, `${name} `, facet.select));
+      facet.select = form.elements[facet.name];
+      facet.select.append(...values.map((value) => made("option", { value }, value)));
+      facet.select.disabled = values.length < 2;
     }
-    const chosen = facets.filter((facet) => facet.select);
-    const count = made("span", { role: "status", class: "count" });
-    form.append(made("button", { type: "reset" }, "Show all"), count);
-    const scroll = table.closest(".scroll") || table;
-    scroll.before(form);
+    const chosen = facets;
+    const count = form.querySelector(".count");
     const texts = rows.map((row) => quick(row).toLowerCase());
 
     const apply = () => {
