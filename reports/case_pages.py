@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from jinja2.utils import htmlsafe_json_dumps
 
-from reports import history, lines
 from reports.anchors import Anchors
+from reports.charts import lines
+from reports.charts.figures import SERIES, label_text
 from reports.data import BASELINE, CaseView, RunData
 from reports.entries import Entry, all_groups
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import SERIES, label_text
+from reports.sections import history
 from results import display, frame
 from results.history import Series
 from results.metrics import DERIVED, METRICS

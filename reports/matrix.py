@@ -172,9 +172,14 @@ def _table(
         group = speeds.get(model)
         cells = [_spot(adapter, spots[model].get(adapter, []), group) for adapter in adapters]
         base = next((s.speed for s in cells if s and s.adapter == chosen), None)
-        detail = where(group.case) if group else ", ".join(_sizes(spots[model].values()))
+        detail = _detail(group.case) if group else ", ".join(_sizes(spots[model].values()))
         rows.append(Row(model, detail, tuple(_versus(spot, base, chosen) for spot in cells)))
     return Table(*place, tuple(adapters), chosen, tuple(rows), _mean(rows, adapters, chosen))
+
+
+def _detail(case: Case) -> str:
+    """What the title of the table does not say."""
+    return ", ".join(part for part in where(case).split(", ") if part != case.device)
 
 
 def _sizes(views: Iterable[Sequence[CaseView]]) -> list[str]:

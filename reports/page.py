@@ -16,12 +16,12 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from reports import badges, conformance, history, machine, performance, rendering, traces
+from reports import badges, conformance, rendering, traces
 from reports.anchors import Anchors
+from reports.conformance.scorecards import scorecards
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
-from reports.scorecards import scorecards
-from reports.sections import SECTIONS, Section
+from reports.sections import SECTIONS, Section, history, machine, performance
 from results import atomic, describe, display, store
 from results.store import Run
 

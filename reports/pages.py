@@ -6,28 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports import (
-    anchors,
-    badges,
-    case_pages,
-    claims,
-    conformance,
-    faults,
-    history,
-    machine,
-    matrix,
-    performance,
-    rendering,
-    versus,
-)
+from reports import anchors, badges, case_pages, conformance, matrix, rendering
 from reports.anchors import anchor
+from reports.conformance import faults
+from reports.conformance.scorecards import scorecards
 from reports.data import CaseView
 from reports.exhibits import Cell, Column, Panel, Row, Table, Topic
-from reports.roofline import roofline
-from reports.scorecards import scorecards
-from reports.sections import SECTIONS, Section
+from reports.sections import SECTIONS, Section, claims, history, machine, performance, versus
+from reports.sections.roofline import roofline
+from reports.sections.tensors import tensors
 from reports.shown import Shown
-from reports.tensors import tensors
 from results import describe, display, export
 from results.store import Run
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from reports import versus
 from reports.anchors import anchor
 from reports.data import RunData, prepare
-from reports.versus import Versus
+from reports.sections import versus
+from reports.sections.versus import Versus
 from results import describe, history, machines, trial
 from results.history import Series
 from results.records import Case, CaseRecord

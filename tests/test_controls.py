@@ -13,7 +13,8 @@ from adapters import model as models
 from adapters.registry import BUILT_IN, CONTROLS, Control, Difference
 from harness import controls
 from numerics.judge import Judgement
-from reports import data, performance
+from reports import data
+from reports.sections import performance
 from results.records import Agreement, Case, Facts, Measurement, Outcome
 from results.store import Run
 from suites.performance import test_overhead

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from numerics import determinism as judge_of_repeats
-from reports import attempts, page
-from reports.control_flow import control_flow
+from reports import page
+from reports.conformance import attempts
+from reports.conformance.control_flow import control_flow
+from reports.conformance.determinism import VARIANTS, determinism
+from reports.conformance.exercises import operations
+from reports.conformance.scorecards import scorecards
+from reports.conformance.traps import traps
 from reports.data import RunData, prepare
-from reports.determinism import VARIANTS, determinism
-from reports.exercises import operations
 from reports.exhibits import Cell, Table, Topic
-from reports.scorecards import scorecards
-from reports.traps import traps
 from results import scorecard
 from results.records import Agreement, Case, Facts, Outcome, Record
 from results.store import Run

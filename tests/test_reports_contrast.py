@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports.figures import SERIES
+from reports.charts.figures import SERIES
 
 CSS = (Path(reports.__file__).parent / "templates" / "style.css").read_text()
 

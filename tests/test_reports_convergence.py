@@ -10,7 +10,9 @@ import pytest
 
 import reports
 from numerics import convergence as statistics
-from reports import convergence, data, page, travel
+from reports import data, page
+from reports.conformance import travel
+from reports.sections import convergence
 from results.metrics import METRICS
 from results.records import Agreement, Case, Facts, Measurement, Outcome
 from results.store import Run, RunWriter

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reports import cold_start, data, machine, page, performance, scaling
+from reports import data, page
 from reports.exhibits import Panel, Row, Table
+from reports.sections import cold_start, machine, performance, scaling
 from results import store
 from results.metrics import METRICS
 from results.records import Agreement, Case, Facts, Limit, Measurement, Outcome

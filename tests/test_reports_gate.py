@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from reports.data import prepare
-from reports.gate import BADGES, gate
 from reports.page import render
+from reports.sections.gate import BADGES, gate
 from results.gate import VERDICTS
 from results.records import Case, Decision, Measurement, Outcome
 from results.store import Run

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from reports.anchors import Anchors
-from reports.history import panels
 from reports.page import render
+from reports.sections.history import panels
 from results.records import Measurement, Outcome
 from results.store import Run
 from tests.pages import Page

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapters import precisions
-from reports import badges, conformance, convergence, data, mixed, page, performance, precision
+from reports import badges, conformance, data, mixed, page
+from reports.sections import convergence, performance, precision
 from results.records import Agreement, Case, Facts, Measurement, Outcome
 from results.store import Run
 from tests.pages import Page

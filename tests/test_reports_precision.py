@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from reports import page, precision
+from reports import page
+from reports.sections import precision
 from results.records import Agreement, Measurement, Outcome
 from tests.pages import Page
 from tests.test_reports_mixed import (

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from adapters import precisions
-from reports import conformance, data, page, performance, precision, quantization
+from reports import conformance, data, page
+from reports.sections import performance, precision, quantization
 from results import display
 from results.metrics import METRICS
 from results.records import Agreement, Case, Facts, Measurement, Outcome

@@ -12,10 +12,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import reports
-from reports import matrix, shown, site, versus
+from reports import matrix, shown, site
 from reports.__main__ import main
 from reports.anchors import anchor
 from reports.data import prepare
+from reports.sections import versus
 from results import store, trial
 from results.records import Agreement, Case, Claim, Decision, Measurement, Outcome
 from results.store import RunWriter, StoreError

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from reports import lines
 from reports.badges import Badge
+from reports.charts import lines
+from reports.charts.figures import chart_json, error_bars, label_text
 from reports.data import RunData
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import chart_json, error_bars, label_text
 from results import display
 from results.announce import label
 from results.gate import ALPHA, IMPROVED, INCONCLUSIVE, REGRESSED, UNCHANGED, VERDICTS, discovered

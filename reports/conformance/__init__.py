@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.control_flow import control_flow
+from reports.conformance.control_flow import control_flow
+from reports.conformance.determinism import determinism
+from reports.conformance.exercises import autodiff, operations
+from reports.conformance.traps import traps
+from reports.conformance.travel import travel
 from reports.data import BASELINE, CaseView, RunData, quantized, width
-from reports.determinism import determinism
-from reports.exercises import autodiff, operations
 from reports.exhibits import Cell, Column, Table, Topic
 from reports.exhibits import Row as Line
-from reports.traps import traps
-from reports.travel import travel
 from results import display
 from results.records import Case
 

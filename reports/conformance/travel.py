@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from reports import badges
-from reports.attempts import NOT_RUN, Attempt, adapters_of, attempts, columns, grouped, of
+from reports.conformance.attempts import (
+    NOT_RUN,
+    Attempt,
+    adapters_of,
+    attempts,
+    columns,
+    grouped,
+    of,
+)
 from reports.data import BASELINE, RunData
 from reports.exhibits import Cell, Row, Table, Topic
 from results import display, frame

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports import figures
+from reports.charts import figures
+from reports.charts.figures import Bar, Series
 from reports.data import RunData
 from reports.entries import Entry, Group
 from reports.exhibits import Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import Bar, Series
 from results import display
 
 #: (metric, what a column or legend calls it)

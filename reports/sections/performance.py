@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from reports.charts.panels import INTERVAL, chart, names, panel, present, table, versus
 from reports.data import RunData, quantized
 from reports.entries import EMPTY, Entry, Group, cell, groups, range_cell, relative, row
 from reports.exhibits import Cell, Column, Exhibit, Panel, Table
-from reports.panels import INTERVAL, chart, names, panel, present, table, versus
 from results import display
 
-#: Suites with this prefix measure points of a curve; `reports.scaling` shows them.
+#: Suites with this prefix measure points of a curve; `reports.sections.scaling` shows them.
 SWEEP = "sweep_"
 
 _SPEED = (("throughput", "throughput"), ("step_time", "step time"))

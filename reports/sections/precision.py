@@ -9,14 +9,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from reports.convergence import count, learning
+from reports.charts.panels import table
 from reports.data import QUANTIZED, CaseView, RunData
 from reports.entries import EMPTY, Figure, cell, relative, where
 from reports.exhibits import Cell, Column, Exhibit, Panel, Row
-from reports.panels import table
-from reports.performance import PARTS
-from reports.tradeoff import ERROR, LEAST, Mark, tradeoff
-from reports.variants import BASE, Place, Variant, variants
+from reports.sections.convergence import count, learning
+from reports.sections.performance import PARTS
+from reports.sections.tradeoff import ERROR, LEAST, Mark, tradeoff
+from reports.sections.variants import BASE, Place, Variant, variants
 from results import display
 from results.records import Case
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from reports.charts.figures import SERIES, chart_json, error_bars, label_text, legend_height
 from reports.exhibits import Chart
-from reports.figures import SERIES, chart_json, error_bars, label_text, legend_height
 from results import display
 
 #: Shapes of markers, of the first, second, ... thing that they tell apart.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.exhibits import Cell, Column, Row, Table
-from reports.gate import BADGES
+from reports.sections.gate import BADGES
 from results import describe, display, machines
 from results.announce import label
 from results.compare import Comparison, compare

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reports import badges
-from reports.attempts import (
+from reports.conformance.attempts import (
     NOT_RUN,
     STATES,
     Attempt,

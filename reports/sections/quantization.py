@@ -7,15 +7,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from reports.charts.panels import table
 from reports.data import RunData, quantized
 from reports.entries import EMPTY, cell, where
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row
-from reports.panels import table
-from reports.quantized import PAIRED, STEP, Program, Versus, link, programs
-from reports.quantized_layers import decibels, layers
-from reports.quantized_overview import overview
-from reports.tradeoff import FASTER, SMALLER, Mark, by_sqnr, tradeoff
-from reports.variants import BASE
+from reports.sections.quantized import PAIRED, STEP, Program, Versus, link, programs
+from reports.sections.quantized_layers import decibels, layers
+from reports.sections.quantized_overview import overview
+from reports.sections.tradeoff import FASTER, SMALLER, Mark, by_sqnr, tradeoff
+from reports.sections.variants import BASE
 from results import display
 from results.records import Case
 

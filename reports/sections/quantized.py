@@ -11,7 +11,7 @@ from reports import badges, conformance, quality
 from reports.data import QUALITY, CaseView, RunData, quantized
 from reports.entries import Entry, Figure
 from reports.quality import Quality
-from reports.variants import BASE, Variant, variants
+from reports.sections.variants import BASE, Variant, variants
 from results import display, frame
 from results.records import Case
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.attempts import Attempt, adapters_of, attempts, cell, columns, grouped, of
+from reports.conformance.attempts import Attempt, adapters_of, attempts, cell, columns, grouped, of
 from reports.data import RunData
 from reports.exhibits import Row, Table, Topic
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from reports.charts.lines import Line, Point, lines
+from reports.charts.panels import table
 from reports.data import RunData
 from reports.entries import Entry, Group, all_groups
 from reports.exhibits import Cell, Column, Exhibit, Panel, Row
-from reports.lines import Line, Point, lines
-from reports.panels import table
 from results import display
 from results.records import Case
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from reports import lines
+from reports.charts import lines
+from reports.charts.figures import SERIES, chart_json, label_text
 from reports.data import RunData
 from reports.entries import Entry, Group, groups
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import SERIES, chart_json, label_text
 from results import display
 
 _HEIGHT = 320

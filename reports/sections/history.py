@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from reports import lines
 from reports.anchors import Anchors
+from reports.charts import lines
+from reports.charts.figures import SERIES, chart_json, label_text
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import SERIES, chart_json, label_text
 from results import display, history
 from results.history import Change, Series
 from results.metrics import DERIVED, METRICS

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reports.attempts import Attempt, adapters_of, attempts, cell, columns, of
+from reports.conformance.attempts import Attempt, adapters_of, attempts, cell, columns, of
 from reports.data import RunData
 from reports.exhibits import Cell, Row, Table, Topic
 from results import display

@@ -11,13 +11,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from reports import lines
+from reports.charts import lines
+from reports.charts.figures import chart_json, label_text, legend_height
+from reports.charts.lines import Line
+from reports.charts.panels import table
 from reports.data import CaseView, RunData, width
 from reports.entries import Figure, all_groups
 from reports.exhibits import Cell, Chart, Column, Exhibit, Panel, Row, Table
-from reports.figures import chart_json, label_text, legend_height
-from reports.lines import Line
-from reports.panels import table
 from results import display
 from results.records import Case
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reports import performance
-from reports.cold_start import cold_start
-from reports.convergence import convergence
 from reports.data import RunData
 from reports.exhibits import Panel
-from reports.gate import gate
-from reports.precision import precision
-from reports.quantization import quantization
-from reports.scaling import scaling
+from reports.sections import performance
+from reports.sections.cold_start import cold_start
+from reports.sections.convergence import convergence
+from reports.sections.gate import gate
+from reports.sections.precision import precision
+from reports.sections.quantization import quantization
+from reports.sections.scaling import scaling
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from reports.charts.figures import Bar, Series
+from reports.charts.panels import bars, names, panel, present, table
 from reports.data import BASELINE, RunData
 from reports.entries import EMPTY, Entry, Group, cell, row
 from reports.exhibits import Cell, Column, Exhibit, Panel
-from reports.figures import Bar, Series
-from reports.panels import bars, names, panel, present, table
-from reports.performance import steady
+from reports.sections.performance import steady
 from results import display
 
 _START = (("import_time", "import"), ("build_time", "build"), ("first_call_time", "first call"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.charts.panels import table
 from reports.entries import EMPTY
 from reports.exhibits import Cell, Column, Row, Table
-from reports.panels import table
 from reports.quality import Quality
-from reports.quantized import Program
+from reports.sections.quantized import Program
 from results import display
 
 _SHOWN = 60  # layers of a program that a reader can open: ResNet-50 has 54

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from reports.badges import Badge
 from reports.data import RunData
 from reports.exhibits import Cell, Column, Exhibit, Panel, Row, Table
-from reports.quantized import Program
-from reports.variants import BASE
+from reports.sections.quantized import Program
+from reports.sections.variants import BASE
 from results import display
 
 #: From best to worst; what is unsupported counts only where nothing else is known of a model.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from reports import lines
+from reports.charts import lines
+from reports.charts.figures import chart_json, label_text, legend_height
+from reports.charts.lines import SYMBOLS, Line
 from reports.data import RunData
 from reports.exhibits import Chart
-from reports.figures import chart_json, label_text, legend_height
-from reports.lines import SYMBOLS, Line
 
 #: An error below the rounding of the float64 reference is drawn there: a logarithm knows no 0.
 LEAST = 2.0**-53

@@ -1,0 +1,1 @@
+"""Charts: bars and curves as plotly figures, and the panels that put one beside its table."""
