@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from reports import traces
 from reports.anchors import anchor
 from reports.data import RunData, prepare
 from reports.sections import versus
@@ -17,6 +18,7 @@ from results.store import Run
 from results.trial import Tried
 
 UNKNOWN = "unknown-machine"
+RESERVED = ("assets", "compare", "data", traces.FOLDER)  # folders of a site that are no machine's
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,14 @@ def shown(
     """One per machine, that of the newest run first. A run that is given twice counts once."""
     groups: dict[str, list[Run]] = {}
     for run in sorted({str(run.folder.resolve()): run for run in runs}.values(), key=_age):
-        groups.setdefault(anchor(machines.name(run.environment)) or UNKNOWN, []).append(run)
+        groups.setdefault(_slug(run), []).append(run)
     found = [_shown(slug, group, copy_traces) for slug, group in groups.items()]
     return sorted(found, key=lambda one: (_age(one.run), one.slug), reverse=True)
+
+
+def _slug(run: Run) -> str:
+    name = anchor(machines.name(run.environment)).replace("/", "_") or UNKNOWN
+    return f"{name}~" if name in RESERVED else name
 
 
 def _shown(

@@ -55,6 +55,8 @@ def build(runs: Sequence[Path], out: Path, *, title: str | None = None, base_url
     for one in found:
         for place, data in _tables(one):
             files.put(place, data)
+        for place in one.links.values():
+            files.keep(place)
     for name, text in _assets().items():
         files.put(name, text)
     if base_url:
@@ -87,6 +89,10 @@ class Files:
             pass  # then it is written
         atomic.write(path, data, durable=False)
         self.written += 1
+
+    def keep(self, place: str) -> None:
+        """Counts a file that somebody else wrote as one of the site's."""
+        self._sizes[place] = _size(self.out / place)
 
     def made_from(self, digest: str) -> bool:
         """Whether the site that is there is whole and was made from the same."""

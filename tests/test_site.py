@@ -498,6 +498,27 @@ def test_a_run_that_is_given_twice_counts_once(tmp_path):
     assert "the newest of" not in Page.of(tmp_path / "out/index.html").text
 
 
+@pytest.mark.parametrize("name", ["compare", "assets", "a/b", "../x", "traces"])
+def test_a_machine_may_have_any_name(tmp_path, name):
+    folder = write(tmp_path, "20260101-000000", models({"torch_eager": 1.0}),
+                   fingerprint={"id": name})  # fmt: skip
+    reports.build([folder], tmp_path / "out")
+    assert dead_links(tmp_path / "out") == []
+    assert len(list((tmp_path / "out").glob("*/run.html"))) == 1
+
+
+def test_traces_that_are_gone_are_removed(tmp_path):
+    with_trace = sample_run.write(tmp_path, hostile=False)
+    reports.build([with_trace], tmp_path / "out")
+    (trace,) = (tmp_path / "out/traces").iterdir()
+    trace.unlink()
+    reports.build([with_trace], tmp_path / "out")
+    assert trace.is_file()
+    other = write(tmp_path, "20260101-000000", models({"torch_eager": 1.0}))
+    reports.build([other], tmp_path / "out")
+    assert not trace.exists()
+
+
 def test_a_gate_has_a_page_and_a_place_in_the_menu(tmp_path):
     gated = case(suite="gate")
     decision = Decision(
