@@ -128,15 +128,20 @@ class RunData:
 
     figures holds only rows of published cases (`results.frame.summary`): a speed of a case that
     is not ok cannot reach a chart or a table, because nothing else here carries figures.
-    withheld counts the cases that were measured and are left out.
+    hidden are the cases that were measured and are left out.
     """
 
     run: Run
     cases: tuple[CaseView, ...]
     figures: pd.DataFrame
-    withheld: int
+    hidden: frozenset[Case]
     anchors: Anchors
     limits: pd.DataFrame
+
+    @property
+    def withheld(self) -> int:
+        """How many cases were measured and are left out."""
+        return len(self.hidden)
 
     @property
     def adapters(self) -> list[str]:
@@ -159,7 +164,9 @@ def prepare(run: Run, *, prefix: str = "", links: Mapping[str, str] | None = Non
         run=run,
         cases=_views(run, anchors, links or {}),
         figures=summary[summary["published"]].reset_index(drop=True),
-        withheld=len(hidden[list(frame.CASE)].drop_duplicates()),
+        hidden=frozenset(
+            Case(**line) for line in hidden[list(frame.CASE)].drop_duplicates().to_dict("records")
+        ),
         anchors=anchors,
         limits=frame.limits(run),
     )

@@ -13,10 +13,12 @@ from reports.conformance.scorecards import scorecards
 from reports.data import CaseView
 from reports.exhibits import Cell, Column, Panel, Row, Table, Topic
 from reports.sections import SECTIONS, Section, claims, history, machine, performance, versus
+from reports.sections.gate import decided
 from reports.sections.roofline import roofline
 from reports.sections.tensors import tensors
 from reports.shown import Shown
 from results import describe, display, export
+from results.announce import Verdict, headline
 from results.store import Run
 
 WORST = 12  # cases that are not ok which the front page names
@@ -150,6 +152,7 @@ def _front(layout: Layout) -> tuple[str, str]:
             "one": one, "tables": found, "sentence": describe.sentence(one.run),
             "facts": _facts(one.run)[:4], "not_ok": _not_ok(one)[:WORST],
             "more": max(0, len(_not_ok(one)) - WORST), "withheld": one.data.withheld,
+            "gate": _gate(one),
         })  # fmt: skip
     every = [table for section in sections for table in section["tables"]]  # type: ignore[attr-defined]
     facets = {
@@ -163,6 +166,14 @@ def _front(layout: Layout) -> tuple[str, str]:
         "front", "index.html", layout.title, charts=False, sections=sections, facets=facets,
         adapters=adapters, with_speed=speeds, least=matrix.LEAST,
     )  # fmt: skip
+
+
+def _gate(one: Shown) -> str:
+    """`2 regressed, 41 unchanged`; empty where there was no gate."""
+    found = decided(one.data)
+    base = ", ".join(dict.fromkeys(decision.base for decision in found))
+    told = headline(Verdict(found, base, one.run.run_id))
+    return f"{told}, against {display.shorten(base, 120)}" if found else ""
 
 
 def _not_ok(one: Shown) -> list[CaseView]:

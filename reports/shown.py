@@ -70,7 +70,7 @@ class Shown:
             run=replace(self.run, records=records),
             cases=cases,
             figures=figures[figures["model"] == model].reset_index(drop=True),
-            withheld=sum(v.status == "ok" and not v.published for v in cases),
+            hidden=frozenset(case for case in self.data.hidden if case.model == model),
         )
 
     @cached_property

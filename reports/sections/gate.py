@@ -53,12 +53,20 @@ _TITLES = {
 }
 
 
+#: Suites of decisions that are part of how others came about.
+_APART = ("canary", "confirm")
+
+
+def decided(data: RunData) -> list[Decision]:
+    """What a gate decided, each once."""
+    return [d for d in data.run.decisions if not d.case.suite.startswith(_APART)]
+
+
 def gate(data: RunData) -> list[Panel]:
     """A panel per kind of thing that was compared; what changed comes first."""
     found: dict[str, list[Decision]] = {name: [] for name in _TITLES}
-    for decision in data.run.decisions:
-        if decision.case.suite != "canary":
-            found.setdefault(decision.metric, []).append(decision)
+    for decision in decided(data):
+        found.setdefault(decision.metric, []).append(decision)
     return [_panel(data, metric, of) for metric, of in found.items() if of]
 
 
