@@ -16,11 +16,10 @@ from reports.sections import convergence
 from results.metrics import METRICS
 from results.records import Agreement, Case, Facts, Measurement, Outcome
 from results.store import Run, RunWriter
+from tests.browser import WIDTHS, opened, overflow
 from tests.pages import Page
 from tests.sample_run import HOSTILE
-from tests.test_reports_browser import WIDTHS, browser, draw_all, opened, overflow, overlapping
-
-__all__ = ["browser"]  # a fixture
+from tests.test_reports_browser import draw_all, overlapping
 
 CASE = Case("convergence", "train", "mlp", "tiny", "torch_eager", "cpu", "fp32", 32, "adamw_fast")
 TIMED = replace(CASE, suite="time_to_target")

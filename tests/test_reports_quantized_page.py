@@ -10,9 +10,10 @@ import reports
 from reports import data, page, quality
 from results.records import Facts
 from tests import sample_quantization, sample_run
+from tests.browser import WIDTHS, opened, overflow
 from tests.pages import Page
 from tests.sample_run import HOSTILE
-from tests.test_reports_browser import WIDTHS, browser, draw_all, opened, overflow, overlapping
+from tests.test_reports_browser import draw_all, overlapping
 from tests.test_reports_hostile import unsafe
 from tests.test_reports_mixed import prepared
 from tests.test_reports_quantization import (
@@ -28,9 +29,6 @@ from tests.test_reports_quantization import (
     usual,
 )
 from tests.test_reports_tradeoff import written
-
-__all__ = ["browser"]  # a fixture
-
 
 # -- the chart, layers and all models --------------------------------------------------------------
 

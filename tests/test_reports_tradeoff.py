@@ -12,9 +12,10 @@ import reports
 from reports import page
 from results.records import Facts, Outcome
 from results.store import RunWriter
+from tests.browser import WIDTHS, opened, overflow
 from tests.pages import Page
 from tests.sample_run import HOSTILE
-from tests.test_reports_browser import WIDTHS, browser, draw_all, opened, overflow, overlapping
+from tests.test_reports_browser import draw_all, overlapping
 from tests.test_reports_mixed import (
     CASE,
     POLICY,
@@ -29,9 +30,6 @@ from tests.test_reports_mixed import (
     usual,
 )
 from tests.test_reports_precision import results, shown
-
-__all__ = ["browser"]  # a fixture
-
 
 # -- the chart -------------------------------------------------------------------------------------
 

@@ -8,11 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.conformance.control_flow import control_flow
-from reports.conformance.determinism import determinism
-from reports.conformance.exercises import autodiff, operations
-from reports.conformance.traps import traps
-from reports.conformance.travel import travel
+from reports.conformance import control_flow, determinism, exercises, traps, travel
 from reports.data import BASELINE, CaseView, RunData, quantized, width
 from reports.exhibits import Cell, Column, Table, Topic
 from reports.exhibits import Row as Line
@@ -21,12 +17,12 @@ from results.records import Case
 
 #: Suites that have a topic of their own, in the order of the page.
 TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
-    "operations": operations,
-    "autodiff": autodiff,
-    "control": control_flow,
-    "traps": traps,
-    "determinism": determinism,
-    "travel": travel,
+    "operations": exercises.operations,
+    "autodiff": exercises.autodiff,
+    "control": control_flow.control_flow,
+    "traps": traps.traps,
+    "determinism": determinism.determinism,
+    "travel": travel.travel,
 }
 #: Suites that a section of their own shows whole.
 _ELSEWHERE = ("convergence",)

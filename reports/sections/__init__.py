@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from reports.data import RunData
 from reports.exhibits import Panel
-from reports.sections import performance
-from reports.sections.cold_start import cold_start
-from reports.sections.convergence import convergence
-from reports.sections.gate import gate
-from reports.sections.precision import precision
-from reports.sections.quantization import quantization
-from reports.sections.scaling import scaling
+from reports.sections import (
+    cold_start,
+    convergence,
+    gate,
+    performance,
+    precision,
+    quantization,
+    scaling,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ SECTIONS = (
         "more than half of the threshold, in two independent sets of pairs. Unchanged: whatever "
         "changed is for certain less than the threshold. Inconclusive is neither, and never "
         "counts as a pass.",
-        gate,
+        gate.gate,
     ),
     Section(
         "convergence",
@@ -48,7 +50,7 @@ SECTIONS = (
         "all are alike. Time is that of bringing batches to the device and of steps, and of "
         "compiling in the first seed; evaluation is not counted. What is timed may use several "
         "threads and then takes other steps, which are told below the time.",
-        convergence,
+        convergence.convergence,
     ),
     Section(
         "speed",
@@ -81,7 +83,7 @@ SECTIONS = (
         "the float64 reference over the norm of the reference. In the chart, up is faster than "
         "fp32 and right is less accurate; what has no speed is in the table alone, with the "
         "reason. Gradients may not all be there at once.",
-        precision,
+        precision.precision,
     ),
     Section(
         "quantization",
@@ -96,7 +98,7 @@ SECTIONS = (
         "programs that agree, and are left out wherever a verdict is divergent. Above 1, “vs "
         "fp32” is faster than fp32 in the same adapter; a precision that does not pay is called "
         "slower. In the chart, up is faster and right is more accurate.",
-        quantization,
+        quantization.quantization,
     ),
     Section(
         "start",
@@ -104,13 +106,13 @@ SECTIONS = (
         "Importing the framework, building the program and the first call, in a new process "
         "with compile caches off. A compiler is ahead of eager execution after the steps in the "
         "last column.",
-        cold_start,
+        cold_start.cold_start,
     ),
     Section(
         "scaling",
         "Scaling",
         "One line per adapter. A cross above the curves is a point without a figure; the table "
         "says why.",
-        scaling,
+        scaling.scaling,
     ),
 )
