@@ -93,8 +93,8 @@ def _row(anchors: Mapping[Case, str], found: Decision) -> Row:
         anchors.get(found.case, ""),
         (
             Cell(badge=BADGES[found.verdict]),
-            Cell(_three(ratio)),
-            Cell(_interval(low, high)),
+            Cell(three(ratio)),
+            Cell(interval(low, high)),
             Cell(f"{found.threshold:.0%}" if found.threshold else display.NONE),
             Cell(str(len(found.ratios) or display.NONE)),
             Cell(display.quantity(found.seconds, "s") if found.seconds else display.NONE),
@@ -103,12 +103,12 @@ def _row(anchors: Mapping[Case, str], found: Decision) -> Row:
     )
 
 
-def _three(ratio: float) -> str:
+def three(ratio: float) -> str:
     """Percents and their tenths are what a gate is about."""
     return f"{ratio:.3f}×" if math.isfinite(ratio) else display.NONE
 
 
-def _interval(low: float, high: float) -> str:
+def interval(low: float, high: float) -> str:
     if math.isnan(low) or math.isnan(high):
         return display.NONE
     return f"{low:.3f} to {high:.3f}×" if math.isfinite(high) else f"at least {low:.3f}×"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.exhibits import Cell, Column, Row, Table
-from reports.sections.gate import BADGES
+from reports.sections.gate import BADGES, interval, three
 from results import describe, display, machines
 from results.announce import label
 from results.compare import Comparison, compare
@@ -92,18 +92,12 @@ def _row(found: Decision, anchor: str) -> Row:
             Cell(display.shorten(found.case.adapter, 40)),
             Cell(display.shorten(found.case.model, 40)), Cell(found.metric.replace("_", " ")),
             Cell(badge=BADGES[found.verdict]),
-            Cell(display.NONE if math.isnan(ratio) else f"{ratio:.3f}×", value=found.ratio),
-            Cell(_interval(low, high)),
+            Cell(three(ratio), value=found.ratio),
+            Cell(interval(low, high)),
             Cell(f"{found.threshold:.0%}" if found.threshold else display.NONE),
             Cell(display.shorten(found.reason, 200)),
         ),
     )  # fmt: skip
-
-
-def _interval(low: float, high: float) -> str:
-    if math.isnan(low) or math.isnan(high):
-        return display.NONE
-    return f"{low:.3f} to {high:.3f}×" if math.isfinite(high) else f"at least {low:.3f}×"
 
 
 def _versions(run: Run) -> tuple[tuple[str, str], ...]:
