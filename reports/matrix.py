@@ -8,7 +8,6 @@ in that adapter is wrong.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -124,17 +123,6 @@ def tables(data: RunData, baseline: str = BASELINE) -> list[Table]:
 def about_a_model(case: Case) -> bool:
     """Whether a case is about a model of the zoo, and not about an exercise or a comparison."""
     return case.suite not in EXERCISES and not case.suite.startswith(_APART)
-
-
-def counts(found: Iterable[Table]) -> dict[str, dict[str, int]]:
-    """adapter -> what its cells say -> how many do."""
-    told: dict[str, Counter[str]] = {}
-    for table in found:
-        for row in table.rows:
-            for spot in row.spots:
-                if spot:
-                    told.setdefault(spot.adapter, Counter())[spot.badge.text] += 1
-    return {adapter: dict(counted) for adapter, counted in told.items()}
 
 
 def _place(case: Case) -> tuple[str, str, str]:
