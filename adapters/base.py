@@ -329,7 +329,9 @@ class Program:
         return self.step(batch)
 
     def device_seconds(self, run: Callable[[], None]) -> float | None:
-        """Seconds between two events on the device around `run()`; None where there are none."""
+        """Calls `run`, once, and returns the seconds between two events on the device around it;
+        None where the device has none."""
+        run()
         return None
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:

@@ -346,6 +346,7 @@ class Program(base.Program):
 
     def device_seconds(self, run: Callable[[], None]) -> float | None:
         if self._spec.device != "cuda":
+            run()
             return None
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()

@@ -32,6 +32,10 @@ class WarmUp:
     steps_per_block: int
 
 
+class StepCountError(Exception):
+    """A block ran another number of steps than it was asked for, so its time says nothing."""
+
+
 @dataclass(frozen=True)
 class Block:
     seconds: float  # of the whole block
@@ -83,12 +87,16 @@ def block(
     device_seconds: Callable[[Callable[[], None]], float | None] = untold,
 ) -> Block:
     """Times `steps` steps, synchronised at the end only. `device_seconds` runs what it is given
-    and returns what a device's own clock said, or None."""
+    and returns what a device's own clock said, or None. Raises StepCountError where it does not
+    run that exactly once."""
+    ran = 0
 
     def run() -> None:
+        nonlocal ran
         value = None
         for _ in range(steps):
             value = step()
+            ran += 1
         wait(value)
 
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -97,6 +105,11 @@ def block(
     seconds = clock.now() - start
     cpu = clock.cpu() - cpu
     after = resource.getrusage(resource.RUSAGE_SELF)
+    if ran != steps:
+        raise StepCountError(
+            f"a block ran {ran} steps, but should have run {steps}: the adapter's device_seconds "
+            "has to call what it is given exactly once"
+        )
     return Block(
         seconds=seconds,
         cpu_seconds=cpu,

@@ -106,7 +106,9 @@ for limit in LIMITS:
     told["limits"][limit] = probe.work / (clock.now() - start)
 told["devices"], told["libraries"] = adapter.devices(), adapter.libraries()
 told["memory"] = [adapter.reset_device_memory(), adapter.device_memory()]
-told["device_seconds"] = program.device_seconds(lambda: None)
+steps = []
+told["device_seconds"] = program.device_seconds(lambda: steps.append(1))
+told["steps_run"] = len(steps)
 """
 
 #: What is tried with one adapter only, after everything else.
@@ -145,6 +147,18 @@ program = build()
 with jax.disable_jit():
     step(program, 4)
     told["eager"] = program.facts()
+block_until_ready = jax.block_until_ready
+def waited(tree):
+    told["waited"].append(len(jax.tree.leaves(tree)))
+    return block_until_ready(tree)
+told["waited"] = []
+for mode in ("infer", "train"):
+    program = build()
+    batch = program.put(mlp.example(mlp.sizes["tiny"], 4))
+    value, jax.block_until_ready = program.step(batch), waited
+    program.wait(value)
+    jax.block_until_ready = block_until_ready
+told["leaves"] = len(jax.tree.leaves(program._state))
 """,
     "onnx_runtime": """
 nodes = {"CPUExecutionProvider": 2, "CUDAExecutionProvider": 5}
@@ -247,6 +261,7 @@ def test_limits_have_a_rate_or_a_reason(told, name):
 def test_what_a_cpu_does_not_have_is_none_and_not_zero(told, name):
     assert told(name)["memory"] == [False, None]
     assert told(name)["device_seconds"] is None
+    assert told(name)["steps_run"] == 1  # None means no clock, and not that nothing ran
     assert "cpu" in told(name)["devices"]
     assert all(isinstance(value, str) for value in told(name)["libraries"].values())
 
@@ -261,6 +276,12 @@ def test_what_runs_eagerly_has_compiled_nothing(told, name, compilations):
 def test_jax_compiles_a_first_step_once(told):
     """The step finds what was compiled before it, under the watch."""
     assert told("jax_jit")["compiled"] == 1
+
+
+def test_jax_waits_for_the_value_and_for_the_state_where_steps_change_it(told):
+    inferring, training = told("jax_jit")["waited"]
+    assert inferring == 1
+    assert training == 1 + told("jax_jit")["leaves"]
 
 
 def test_torch_reads_cuda_s_events_and_allocator(told):

@@ -1,11 +1,13 @@
 """What a worker measures: blocks, memory, tensors."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from harness import clock, memory, timing
+from harness.client import WorkerFailure
 from harness.lanes import agree
 from harness.pool import Role
 from harness.protocol import ProtocolError, decode, encode, load_tensors, save_tensors
@@ -170,3 +172,21 @@ def test_a_device_s_own_clock_is_kept():
     calls = []
     taken = timing.block(lambda: calls.append(1), lambda value: None, 3, on_device)
     assert (taken.device_seconds, len(calls)) == (0.25, 3)
+
+
+def test_a_block_counts_its_steps_and_is_refused_where_they_did_not_run(toys):
+    """A device whose clock forgets to run the steps has timed nothing: that is no figure."""
+    case = dataclasses.replace(CASE, adapter="times_nothing", device="cuda")
+    client, _ = toys.build(case, Role("times_nothing", "time"), timeout=20)
+    with pytest.raises(WorkerFailure, match="a block ran 0 steps, but should have run 7") as caught:
+        client.request("block", timeout=20, steps=7)
+    assert caught.value.status == "failed"
+
+
+def test_a_block_that_ran_twice_is_refused():
+    def twice(run):
+        run()
+        run()
+
+    with pytest.raises(timing.StepCountError, match="ran 6 steps, but should have run 3"):
+        timing.block(lambda: 1, lambda value: None, 3, twice)
