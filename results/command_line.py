@@ -10,7 +10,7 @@ from typing import NoReturn
 FINE, WORSE, USAGE, NOTHING = 0, 1, 2, 3
 
 DEFAULT_ROOT = Path("results") / "runs"
-RUN_HELP = "a run: its folder, its id, a unique beginning of the id, or `latest`"
+RUN_HELP = "a run: its folder, its records, its id, a unique beginning of the id, or `latest`"
 
 
 class Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from results.records import Case, Measurement, Outcome, Record, RecordError
-from results.store import Run, StoreError
+from results.store import Run, StoreError, holds_run
 
 SUITE = "pytest-benchmark"  # of its cases, whose model is the benchmark's full name
 
@@ -18,7 +18,7 @@ SUITE = "pytest-benchmark"  # of its cases, whose model is the benchmark's full 
 def is_foreign(path: Path) -> bool:
     """Whether this is a file of JSON, or a folder of such and no run."""
     if path.is_dir():
-        return not (path / "records.jsonl").exists() and any(path.rglob("*.json"))
+        return not holds_run(path) and any(path.rglob("*.json"))
     return path.is_file() and path.suffix == ".json"
 
 

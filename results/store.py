@@ -201,6 +201,11 @@ def holds_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (RECORDS, COMPRESSED))
 
 
+def is_records(path: Path) -> bool:
+    """Whether this is a run's file of records."""
+    return path.name in (RECORDS, COMPRESSED) and path.is_file()
+
+
 def _environment(folder: Path, problems: list[str]) -> Mapping[str, Any]:
     try:
         environment = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
@@ -213,9 +218,13 @@ def _environment(folder: Path, problems: list[str]) -> Mapping[str, Any]:
 
 
 def find(root: Path, name: str) -> Path:
-    """The folder of a run given as a path, a run id, a unique beginning of one, or `latest`."""
-    if holds_run(Path(name)):
-        return Path(name)
+    """The folder of a run given as a path (its folder, or its file of records, compressed or not),
+    a run id, a unique beginning of one, or `latest`."""
+    path = Path(name)
+    if holds_run(path):
+        return path
+    if is_records(path):
+        return path.parent
     runs = run_folders(root)
     if name == "latest" and runs:
         return runs[-1]

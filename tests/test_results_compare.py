@@ -1,5 +1,6 @@
 """Two stored runs, one against the other; and runs of other projects."""
 
+import gzip
 import json
 import math
 import re
@@ -222,6 +223,19 @@ def test_gate_writes_files_and_tells_github(stored, tmp_path, monkeypatch):
     told = json.loads((tmp_path / "out" / "gate.json").read_text())
     assert told["counts"] == {"regressed": 1}
     assert "1 regressed" in (tmp_path / "out" / "gate.svg").read_text()
+
+
+@pytest.mark.parametrize("named", ["", "records.jsonl.gz"])
+def test_a_compressed_run_is_a_run_by_its_path_as_well(stored, tmp_path, named):
+    """Its environment is JSON, and it is no folder of pytest-benchmark's for that."""
+    for name, times in (("base", (0.1, 0.1001, 0.0999)), ("slow", (0.12, 0.1201, 0.1199))):
+        stored.store(name, *step_times(*times), ok())
+        path = tmp_path / name / "records.jsonl"
+        path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    code, out, err = stored("gate", tmp_path / "base" / named, tmp_path / "slow" / named)
+    assert code == 1, err
+    assert "train/mlp/small/torch_eager" in out
 
 
 # -- pytest-benchmark ------------------------------------------------------------------------------
