@@ -18,7 +18,8 @@ BLOCK_SECONDS, BLOCK_STEPS = 0.03, 5
 SLOW_STEP_SECONDS = 0.1  # from here on a block is one step
 #: Single calls: as many as fit into so many seconds, and no more than so many
 LATENCY_SECONDS, LATENCY_CALLS = 5.0, 1000
-SINGLE_SECONDS, SINGLE_CALLS, SINGLE_LEAST = 0.5, 50, 5
+SINGLE_SECONDS, SINGLE_CALLS = 0.5, 50
+SINGLE_LEAST = 6  # of fewer, a median has no interval
 PROBE_SECONDS, PROBE_BLOCKS = 0.1, 10
 
 Step = Callable[[], None]  # one synchronised step

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from results.metrics import METRICS
 from results.records import Case, Measurement
-from results.statistics import Estimate, estimate, process_interval, quantile_interval
+from results.statistics import Estimate, estimate, tail_estimate
 
 #: Raw values of this metric are summarised by their quantiles; a median alone would hide the tail.
 LATENCY = "latency"
-QUANTILES = {"latency_p50": 0.50, "latency_p95": 0.95, "latency_p99": 0.99}
+MEDIAN = "latency_p50"
+TAILS = {"latency_p95": 0.95, "latency_p99": 0.99}
 
 #: Metrics that repeat: an interval that is too wide says that they were disturbed. A count, a
 #: peak of memory or a single start has no such interval.
 _REPEATED = (
     *("step_time", "throughput", "dispatch_time", "device_time", "transfer_time"),
-    *QUANTILES,
+    MEDIAN,
+    *TAILS,
     "control_ratio",
     "speedup",
 )
@@ -48,44 +50,48 @@ class Figure:
 
 
 def measured(records: Iterable[Measurement]) -> list[Figure]:
-    """The figures of stored metrics in the order of the records, latency as its quantiles.
-    Records of one process are one sample."""
+    """The figures of stored metrics in the order of the records, latency as its quantiles: those
+    that a process made calls enough for. Records of one process are one sample."""
     groups: dict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for record in records:
         groups[record.case, record.metric].append(record)
     figures: list[Figure] = []
     for (_, metric), group in groups.items():
-        if metric != LATENCY:
-            figures.append(_figure(group))
-        else:
-            figures.extend(_figure(group, name, q) for name, q in QUANTILES.items())
+        processes = _by_process(group)
+        name = MEDIAN if metric == LATENCY else metric
+        figures.append(_figure(group, name, estimate(processes), processes=processes))
+        for name, q in TAILS.items() if metric == LATENCY else ():
+            if (tail := tail_estimate(processes, q)) is not None:
+                figures.append(_figure(group, name, tail, processes=processes))
     return figures
 
 
-def _figure(records: Sequence[Measurement], metric: str = "", q: float | None = None) -> Figure:
-    processes: dict[int, list[float]] = defaultdict(list)
+def _by_process(records: Iterable[Measurement]) -> list[list[float]]:
+    values: dict[int, list[float]] = defaultdict(list)
     for record in records:
-        processes[record.process].extend(record.values)
-    value = estimate(list(processes.values())) if q is None else _quantile(processes, q)
+        values[record.process].extend(record.values)
+    return list(values.values())
+
+
+def _figure(
+    records: Sequence[Measurement],
+    metric: str,
+    value: Estimate,
+    *,
+    processes: Sequence[Sequence[float]],
+) -> Figure:
     stored = records[0].metric
     made = Figure(
         case=records[0].case,
-        metric=metric or stored,
+        metric=metric,
         unit=METRICS[stored][0],
         value=value,
-        rounds=sum(map(len, processes.values())),
+        rounds=sum(map(len, processes)),
         processes=len(processes),
         flags=frozenset(flag for record in records for flag in record.flags),
         note=value.reason,
     )
     return replace(made, flags=made.flags | {"noisy"}) if noisy(made) else made
-
-
-def _quantile(processes: Mapping[int, Sequence[float]], q: float) -> Estimate:
-    """One process: the quantile of its values. Several: as `estimate` does with medians, from
-    the quantile of each."""
-    each = [quantile_interval(values, q) for values in processes.values()]
-    return each[0] if len(each) == 1 else process_interval([found.median for found in each])
 
 
 def noisy(figure: Figure) -> bool:

@@ -176,9 +176,21 @@ def test_latency_is_shown_by_its_quantiles_only():
     assert (p50["median"], p50["rounds"], p50["unit"]) == (500.5, 1000, "s")
     assert p50["low"] < 500.5 < p50["high"]
     assert 980 < p99["low"] < 990 < p99["high"] <= 1000
-    few = rows(records(JIT, {"latency": calls[:200]}))["latency_p99"]
-    assert math.isnan(few["high"])
-    assert "at least 368" in few["note"]
+    assert set(rows(records(JIT, {"latency": calls[:200]}))) == {"latency_p50", "latency_p95"}
+
+
+@pytest.mark.parametrize(("lengths", "kept"), [((50, 50, 50), False), ((50, 400, 400), True)])
+def test_a_quantile_that_no_process_supports_is_dropped(lengths, kept):
+    calls = [1.0 + i / 1000 for i in range(400)]
+    parts = [
+        Measurement(JIT, "latency", "s", tuple(calls[:length]), 1, p)
+        for p, length in enumerate(lengths)
+    ]
+    found = rows(parts)
+    assert ("latency_p99" in found) == kept
+    if kept:  # but too few calls for t to cover
+        assert math.isnan(found["latency_p99"]["high"])
+        assert found["latency_p99"]["note"] == "3 of 3 processes have fewer than 1000 values"
 
 
 def test_latency_of_several_processes_is_that_of_their_quantiles():

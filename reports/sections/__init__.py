@@ -62,8 +62,8 @@ SECTIONS = (
     Section(
         "latency",
         "Latency",
-        "Single calls, one after the other, each waited for. A quantile has an interval only "
-        "where there were calls enough.",
+        "Single calls, one after the other, each waited for. A quantile is shown, and has an "
+        "interval, only where there were calls enough.",
         performance.latency,
     ),
     Section(
