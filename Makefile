@@ -13,7 +13,7 @@ bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 
 test: lint  ## check the code, then Assay itself, then the frameworks
 	$(BIN)/python -m pytest tests -n auto --dist worksteal
-	$(BIN)/python -m pytest suites --self-test
+	$(BIN)/python -m pytest suites --self-test --strict-deviations
 
 site: $(READY)  ## a site from stored runs: make site RUNS=results/runs SITE=public
 	$(BIN)/python -m reports $(RUNS) -o $(SITE)

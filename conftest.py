@@ -14,7 +14,7 @@ import pytest
 
 from adapters import model as models
 from adapters.registry import UnknownName
-from harness import clock
+from harness import clock, isa, machine
 from harness.arms import ArmError
 from harness.attempt import Attempt
 from harness.client import WorkerFailure
@@ -176,7 +176,13 @@ def _decided(item: pytest.Item) -> Outcome | None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     option = config.option
     what = "conformance, then measurement" if option.benchmark else "conformance only"
-    return [f"assay: {what}; preset {option.preset}, device {option.device}"]
+    lines = [
+        f"assay: {what}; preset {option.preset}, device {option.device}",
+        f"processor: {machine.named(machine.cpu())}",
+    ]
+    if option.isa != "native":
+        lines.append(f"kernels held down to {option.isa}: {isa.told(option.isa)}")
+    return lines
 
 
 # -- fixtures --------------------------------------------------------------------------------------

@@ -372,6 +372,11 @@ class Adapter:
     """A framework. Constructed once per worker with no arguments, before anything else runs."""
 
     framework: str  # what it runs on: "torch", "tensorflow", ...
+
+    #: How that runs operations: one by one ("eager"), as a "graph", or as what a compiler made of
+    #: them ("inductor", "xla"). Known deviations of a framework name it.
+    execution: str = "eager"
+
     ops: type[Ops]  # the vocabulary's implementation, for the contract test
     precisions: tuple[str, ...] = tuple(FLOAT)
 

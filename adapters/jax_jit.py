@@ -39,6 +39,7 @@ from adapters.trees import Tree
 
 class Adapter(base.Adapter):
     framework = "jax"
+    execution = "xla"
     ops = JaxOps
     precisions = tuple(name for name in PRECISIONS if name != "int8_dynamic_legacy")
     compile_cache = True

@@ -48,6 +48,7 @@ BUILTINS = tf.lite.OpsSet.TFLITE_BUILTINS
 
 class Adapter(base.Adapter):
     framework = "litert"
+    execution = "graph"
     ops = LiteRTOps
     precisions = ("fp64", "fp32", *(name for name, p in PRECISIONS.items() if p.scheme))
 

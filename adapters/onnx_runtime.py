@@ -47,6 +47,7 @@ QUANTIZED = (
 
 class Adapter(base.Adapter):
     framework = "onnxruntime"
+    execution = "graph"
     ops = OnnxOps
     precisions = (*base.FLOAT, *QUANTIZED)
 

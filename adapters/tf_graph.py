@@ -34,6 +34,7 @@ from adapters.trees import Tree
 
 class Adapter(base.Adapter):
     framework = "tensorflow"
+    execution = "graph"
     precisions = tuple(PRECISIONS)
     ops: type[TensorflowOps] = TensorflowOps
     jit_compile = False  # `tf_xla` sets this

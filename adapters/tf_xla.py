@@ -23,6 +23,7 @@ class XlaOps(TensorflowOps):
 
 
 class Adapter(tf_graph.Adapter):
+    execution = "xla"
     ops = XlaOps
     jit_compile = True
     compile_cache = True

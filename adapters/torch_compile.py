@@ -38,6 +38,7 @@ torch._dynamo.config.capture_scalar_outputs = True
 
 
 class Adapter(torch_eager.Adapter):
+    execution = "inductor"
     compile_cache = True
 
     def prepare(self, precision: str) -> None:

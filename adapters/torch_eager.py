@@ -26,6 +26,7 @@ from adapters.trees import Tree
 
 class Adapter(base.Adapter):
     framework = "torch"
+    execution = "eager"
     ops = TorchOps
     precisions = tuple(PRECISIONS)
     disturbs_storage = True

@@ -39,6 +39,7 @@ def cpu() -> dict[str, Any]:
     usable = _usable_cores()
     return {
         "model": info.get("model name") or platform.processor() or None,
+        "vendor": info.get("vendor_id") or info.get("CPU implementer"),  # x86, Arm
         "architecture": platform.machine(),
         "cores": guarded(psutil.cpu_count, logical=False),
         "threads": guarded(psutil.cpu_count),
@@ -50,6 +51,12 @@ def cpu() -> dict[str, Any]:
         "turbo": _turbo(),
         "instruction_sets": _instruction_sets(info),
     }
+
+
+def named(processor: Mapping[str, Any]) -> str:
+    """What `cpu` describes, in one line: `Intel(R) Xeon(R) Processor (GenuineIntel): avx2 ...`"""
+    sets = " ".join(processor["instruction_sets"] or ()) or "instruction sets unknown"
+    return f"{processor['model']} ({processor['vendor'] or processor['architecture']}): {sets}"
 
 
 def memory() -> dict[str, Any]:
@@ -140,6 +147,8 @@ def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(gpus, list)
         else None,
     }
+    if at("isa") not in (None, "native"):  # another processor, as far as kernels can tell
+        fields["isa"] = at("isa")
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return {"id": hashlib.sha256(canonical.encode()).hexdigest()[:12], **fields}
 

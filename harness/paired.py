@@ -96,7 +96,7 @@ class Paired(Attempt):
         rows, _ = self._runner.referee.judge(
             self.case, agree(self._pool, base, self.case, deadline=self._deadline)
         )
-        before = _worst(self._runner.referee.explained(self.case, rows)[0])
+        before = _worst(self._runner.referee.explained(self.case, rows).rows)
         told = f"{RANKS[before][0]} to {RANKS[own][0]}" if before != own else RANKS[own][0]
         return self._decision("conformance", grown(before, own), reason=told)
 

@@ -17,7 +17,7 @@ from adapters import model as models
 from adapters.base import Noise, Spec
 from adapters.precisions import PRECISIONS
 from adapters.registry import Registry
-from harness import processors
+from harness import isa, processors
 from harness.arms import BASE, HEAD, HERE, Arm
 from harness.client import (
     PINNED_MALLOC,
@@ -86,6 +86,7 @@ class Settings:
     allocator: str = "pinned"  # of timed processes: pinned | default
     fresh: bool = False  # a timed case always gets new processes
     memo: Memo = field(default_factory=lambda: Memo(None, {}))  # of what references took to compute
+    isa: str = "native"  # what kernels are held down to (`harness.isa`)
     base: Arm = HERE  # where workers of the gate's other side come from
 
 
@@ -218,6 +219,7 @@ class Pool:
             **thread_environment(self.threads(role)),
             **malloc,
             **cache_environment(caches, keeps),
+            **isa.environment(settings.isa, os.environ),
             # as much device memory as is needed, when it is needed: several workers share a device
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1"),

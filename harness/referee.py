@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -16,12 +17,12 @@ from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.precisions import PRECISIONS
 from adapters.registry import ORACLE
-from harness import convergence, localiser, quality
+from harness import convergence, isa, localiser, machine, quality
 from harness.client import WorkerFailure
 from harness.examiner import Answers, Examiner
 from harness.lanes import Lanes, Task, Tensors
 from harness.memo import Memo, digest
-from harness.pool import Pool, usual_batch
+from harness.pool import Pool, Role, usual_batch
 from harness.protocol import load_tensors
 from harness.travel import Travel
 from numerics import (
@@ -33,7 +34,7 @@ from numerics import (
     quantization,
     reference,
 )
-from numerics.deviations import Deviation
+from numerics.deviations import Deviation, Explanation, Ran
 from numerics.judge import Judgement, Reference
 from numerics.oracle import Consensus, consensus
 from results.records import Case
@@ -56,6 +57,7 @@ class Referee:
         self.travel = Travel(pool, self.lanes)
         self._oracles: dict[tuple[str, ...], Oracle] = {}
         self.deviations: Sequence[Deviation] = ()
+        self.strict = False  # whether a stale one fails
         self.asked: Sequence[str] = ()  # adapters; empty: all
         self.announce: Callable[[str], None] = lambda phase: None
 
@@ -123,14 +125,32 @@ class Referee:
                     found[name] = self.lanes.curves(other, seeds)
         return found
 
-    def explained(self, case: Case, rows: list[Judgement]) -> tuple[list[Judgement], list[str]]:
-        """The rows of a case with known deviations named, and what is stale."""
-        if not self.deviations:
-            return rows, []
+    def explained(self, case: Case, rows: list[Judgement]) -> Explanation:
+        """The rows of a case with known deviations named, and which of those did not show."""
+        about = [each for each in self.deviations if (each.suite, each.subject) == _about(case)]
+        if not about:
+            return Explanation(rows)
         with self.lanes.worker(case.adapter) as client:
-            versions = client.hello["versions"]
-        known = [entry for entry in self.deviations if entry.affects(case, versions)]
-        return deviations.explain(rows, known)
+            hello = client.hello
+            asked = any(each.where.builds for each in about)
+            timeout = self._pool.settings.case_timeout
+            builds = client.request("libraries", timeout=timeout) if asked else {}
+        processor = machine.cpu()
+        sets = processor["instruction_sets"] or ()
+        variables = {**os.environ, **isa.environment(self._pool.settings.isa, os.environ)}
+        ran = Ran(
+            framework=hello["framework"],
+            execution=hello["execution"],
+            versions=hello["versions"],
+            builds=builds,
+            vendor=processor["vendor"] or "",
+            instruction_sets={
+                "": sets,
+                **{name: isa.usable(sets, name, variables) for name in isa.SWITCHES},
+            },
+            threads=self._pool.threads(Role(case.adapter, "judge", threads=case.threads)),
+        )
+        return deviations.explain(rows, [each for each in about if each.affects(case, ran)])
 
     def localise(self, case: Case) -> str:
         """Which operation of a divergent model is the first wrong one, or why that is not known."""
@@ -205,6 +225,10 @@ class Referee:
             return rows
         floors = {name: oracle.floors_of(name) for name in judge.COARSER}
         return judge.silent_precision(tensors, found, floors, rows)
+
+
+def _about(case: Case) -> tuple[str, str]:
+    return case.suite, case.model
 
 
 def _quantized(case: Case) -> bool:

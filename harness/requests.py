@@ -64,6 +64,7 @@ class Requests:
         return {
             "protocol": VERSION,
             "framework": self.adapter.framework,
+            "execution": self.adapter.execution,
             "versions": {**self.adapter.versions(), "numpy": np.__version__},
             "python": sys.version.split()[0],
             "executable": sys.executable,
@@ -71,6 +72,10 @@ class Requests:
             "disturbs_storage": self.adapter.disturbs_storage,
             "import_time": self._import_time,
         }
+
+    def libraries(self) -> dict[str, str]:
+        """What the framework was built with. To ask may start its devices, so hello does not."""
+        return self.adapter.libraries()
 
     def contract(self) -> dict[str, Any]:
         """What the adapter lacks of the vocabulary."""

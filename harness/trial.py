@@ -273,8 +273,10 @@ class Trial:
     def _decide(self, judgements: list[Judgement], problem: str) -> None:
         """Records judgements and raises WorkerFailure unless they are good enough."""
         referee = self._runner.referee
-        judgements, stale = referee.explained(self.case, judgements)
-        self.judged = judgements
+        explanation = referee.explained(self.case, judgements)
+        self.judged = judgements = explanation.rows
+        if told := {n: v for n in ("stale", "absent") if (v := getattr(explanation, n))}:
+            self.tell({"deviations": told})
         for row in judgements:
             self._store.append(record(self.case, row))
         worst = judge.worst(judgements)
@@ -283,8 +285,8 @@ class Trial:
             known = referee.examiner.knows(self.case) or self.case.suite == "travel"
             where = "" if known else referee.localise(self.case)
             raise WorkerFailure("divergent", divergence(bad, judgements, where=where))
-        if stale:
-            raise WorkerFailure("failed", "; ".join(stale))
+        if explanation.stale and referee.strict:
+            raise WorkerFailure("failed", "; ".join(explanation.stale))
         if problem:
             raise WorkerFailure("mistrusted", problem)
         unjudged = [row for row in judgements if row.verdict == "mistrusted"]

@@ -55,12 +55,14 @@ def started(environment: Mapping[str, Any]) -> str:
 
 
 def machine(environment: Mapping[str, Any]) -> str:
-    """`host, CPU model, 8 cores`, as far as it is known."""
+    """`host, CPU model, 8 cores`, as far as it is known; and what kernels were held down to."""
     cpu = environment.get("cpu")
     model = text(_get(cpu, "model") if isinstance(cpu, Mapping) else cpu)
     cores = text(_get(cpu, "cores"))
     host = text(environment.get("host") or environment.get("hostname"))
+    held_down = text(environment.get("isa")).replace("native", "")
     parts = [host, model, f"{cores} cores" if cores else ""]
+    parts.append(f"kernels held down to {held_down}" if held_down else "")
     return ", ".join(part for part in parts if part)
 
 

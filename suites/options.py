@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import isa
 from harness.runner import PROCESSES
 from results.records import Case
 from suites.selection import SWEEPS
@@ -32,6 +33,18 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--preset", default="quick", choices=list(PROCESSES), help="how thoroughly")
     group.addoption("--size", default="", help="size of the models that are measured (small)")
     group.addoption("--threads", type=int, help="threads per worker (default: physical cores)")
+    group.addoption(
+        "--isa",
+        default="native",
+        choices=isa.CHOICES,
+        help="hold the kernels of libraries down to these instruction sets, as on a lesser "
+        "processor (default: what this one has)",
+    )
+    group.addoption(
+        "--strict-deviations",
+        action="store_true",
+        help="a known deviation that does not show where it should is a failure, not a note",
+    )
     group.addoption(
         "--isolation",
         choices=("case", "adapter"),
@@ -148,7 +161,9 @@ def same(option: Any, case: Case | None) -> list[str]:
     for name in ("adapter", "model", "precision"):
         if case is not None and getattr(option, f"{name}s"):
             words += [f"--{name}s", getattr(case, name)]
+    words += ["--strict-deviations"] if option.strict_deviations else []
     defaults = {"device": "cpu", "preset": "quick", "size": "", "allocator": "pinned"}
+    defaults |= {"isa": "native"}
     for name, default in {**defaults, "isolation": None, "threads": None, "policy": None}.items():
         if getattr(option, name) != default:
             words += [f"--{name}", str(getattr(option, name))]

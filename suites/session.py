@@ -29,7 +29,7 @@ from harness.progress import Display
 from harness.runner import PROCESSES, Runner
 from numerics import deviations
 from numerics.exercises import Exercise
-from results import announce, atomic, machines, policy, scorecard
+from results import announce, atomic, machines, notes, policy, scorecard
 from results import store as stored
 from results.announce import Verdict
 from results.command_line import NOTHING
@@ -41,7 +41,7 @@ from suites.spread import Spread
 
 MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
-SHARED = ("preset", "device", "size", "threads", "allocator", "isolation")
+SHARED = ("preset", "device", "size", "threads", "allocator", "isolation", "isa")
 TRACES = "traces"  # in a run's folder
 DEVIATIONS = Path(__file__).parent / "conformance" / "deviations.toml"
 REFERENCES = ".references"  # in the folder of runs
@@ -81,6 +81,7 @@ class Session:
             "threads": option.threads or (1 if option.against else physical_cores()),
             "allocator": option.allocator,
             "isolation": option.isolation or isolation,
+            "isa": option.isa,
             "benchmark": option.benchmark,
             "seed": SEED,
             **({"against": option.against} if option.against else {}),
@@ -220,6 +221,7 @@ class Session:
                 allocator=option.allocator,
                 fresh=settings["isolation"] == "case",
                 memo=self._memo(),
+                isa=option.isa,
                 base=self._base.arm if self._base else HERE,
             )
         )
@@ -237,6 +239,7 @@ class Session:
         gpu = Guard(wait=option.wait_for_gpu, share=option.share_gpu)
         self._runner = Runner(pool, self.store, self.display, gpu=gpu)
         self._runner.referee.deviations = self._deviations
+        self._runner.referee.strict = option.strict_deviations
         self._runner.referee.asked = self.registry.select(self.selection.adapters)
         in_turn = {table.suite for table in self.tables.values() if table.in_turn}
         together = [case for case in self.exercises if self.selection.together(case)]
@@ -251,7 +254,9 @@ class Session:
         """What references took long to compute, of earlier runs with the same software."""
         found = self._environment()
         about = {name: found[name] for name in ("versions", "python", "variables")}
-        return Memo(self._option.results / REFERENCES, {**about, "seed": SEED})
+        return Memo(
+            self._option.results / REFERENCES, {**about, "seed": SEED, "isa": self._option.isa}
+        )
 
     def _environment(self) -> dict[str, Any]:
         return describe(command=["pytest", *self._command], options=self._settings)
@@ -264,6 +269,7 @@ class Session:
             return None
         run = stored.read(stored.find(option.results, option.resume))
         told = {name: run.environment.get(name) for name in SHARED}
+        told["isa"] = told["isa"] or "native"  # of runs before there was a choice
         differences = [
             f"{name} is {self._settings[name]}, but was {told[name]}"
             for name in SHARED
@@ -325,8 +331,9 @@ class Session:
     def _score(self) -> None:
         """Writes the adapters' scorecards and badges beside the records."""
         try:
-            found = scorecard.cards(stored.read(self.store.folder).records)
-            self.scores = scorecard.table(found)
+            records = stored.read(self.store.folder).records
+            found = scorecard.cards(records)
+            self.scores = [*scorecard.table(found), *notes.lines(records)]
             atomic.write(self.store.folder / "scorecard.json", scorecard.to_json(found))
             for card in found:
                 atomic.write(self.store.folder / f"{card.adapter}.svg", scorecard.badge(card))

@@ -7,14 +7,17 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from harness import isa
+from harness.machine import INSTRUCTION_SETS
 from numerics import deviations, examination, exercises
-from numerics.deviations import DeviationError
+from numerics.deviations import DeviationError, Ran
 from numerics.judge import Judgement
 from results.records import Case
 
 ENTRY = """
 [[deviation]]
-adapters = ["tf_*"]
+framework = "tensorflow"
+executions = ["graph"]
 versions = {tensorflow = ">=2.20,<3"}
 suite = "operations"
 subject = "gelu"
@@ -24,6 +27,9 @@ reason = "the kernel rounds"
 link = "https://example.org/1"
 """
 CASE = Case("operations", "train", "gelu", "tiny", "tf_graph", "cpu", "fp32", 1)
+SETS = {"": ["avx2", "avx512f", "avx512_fp16"], "onednn": ["avx2", "avx512f"]}
+RAN = Ran("tensorflow", "graph", {"tensorflow": "2.21.0"}, {"onednn": "v3.7.1"}, "GenuineIntel",
+          SETS, 1)  # fmt: skip
 
 
 def read(tmp_path, text):
@@ -38,37 +44,69 @@ def row(verdict, quantity="gradient", tensor="usual: x"):
 
 def test_a_divergence_that_is_known_is_a_deviation_with_its_reason(tmp_path):
     (entry,) = read(tmp_path, ENTRY)
-    assert entry.affects(CASE, {"tensorflow": "2.21.0"})
-    rows, stale = deviations.explain([row("divergent"), row("identical", "output")], [entry])
-    assert [r.verdict for r in rows] == ["deviation", "identical"]
-    assert rows[0].reason == "known: the kernel rounds (https://example.org/1)"
-    assert stale == []
+    assert entry.affects(CASE, RAN)
+    made = deviations.explain([row("divergent"), row("identical", "output")], [entry])
+    assert [r.verdict for r in made.rows] == ["deviation", "identical"]
+    assert made.rows[0].reason == "known: the kernel rounds (https://example.org/1)"
+    assert (made.stale, made.absent) == ([], [])
 
 
 def test_another_divergence_is_not_excused(tmp_path):
     (entry,) = read(tmp_path, ENTRY)
-    rows, _ = deviations.explain([row("divergent"), row("divergent", "output")], [entry])
-    assert rows[1].verdict == "divergent"
+    made = deviations.explain([row("divergent"), row("divergent", "output")], [entry])
+    assert made.rows[1].verdict == "divergent"
 
 
 def test_an_entry_that_is_not_true_any_more_is_stale(tmp_path):
     (entry,) = read(tmp_path, ENTRY)
-    _, stale = deviations.explain([row("rounding-equal")], [entry])
-    assert stale == [
+    assert deviations.explain([row("rounding-equal")], [entry]).stale == [
         "a known deviation is stale: gradient usual: x is rounding-equal, but 'the kernel rounds'; "
-        "remove its entry"
+        "remove its entry, or say in `where` on which machines it shows"
     ]
+
+
+def test_an_entry_that_shows_sometimes_is_absent_and_not_stale(tmp_path):
+    (entry,) = read(tmp_path, ENTRY + 'shows = "sometimes"\n')
+    made = deviations.explain([row("rounding-equal")], [entry])
+    assert made.stale == []
+    assert made.absent == [
+        "a known deviation did not show this time: gradient usual: x is rounding-equal, but "
+        "'the kernel rounds'"
+    ]
+    assert deviations.explain([row("divergent")], [entry]).rows[0].verdict == "deviation"
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        ('vendors = ["GenuineIntel", "HygonGenuine"]', True),
+        ('vendors = ["AuthenticAMD"]', False),
+        ('requires = ["avx512_fp16"]', True),
+        ('library = "onednn", requires = ["avx512_fp16"]', False),  # held down there
+        ('library = "onednn", requires = ["avx512f"], lacks = ["avx512_fp16"]', True),
+        ('library = "onednn", lacks = ["avx512f"]', False),
+        ('library = "mlas", requires = ["avx2"]', False),
+        ('threads = "==1"', True),
+        ('threads = ">=2"', False),
+        ("builds = {onednn = '>=3.7,<4'}", True),
+        ("builds = {onednn = '>=3.8'}", False),
+        ("builds = {mkl = '>=2024'}", False),
+    ],
+)
+def test_an_entry_is_about_the_machines_of_its_condition_alone(tmp_path, where, holds):
+    (entry,) = read(tmp_path, f"{ENTRY}where = {{{where}}}\n")
+    assert entry.affects(CASE, RAN) is holds
 
 
 def test_what_does_not_run_is_not_stale(tmp_path):
     (entry,) = read(tmp_path, ENTRY)
-    assert deviations.explain([row("unsupported")], [entry])[1] == []
+    assert deviations.explain([row("unsupported")], [entry]).stale == []
 
 
 @pytest.mark.parametrize(
     ("change", "versions"),
     [
-        ({"adapter": "jax_jit"}, {"tensorflow": "2.21.0"}),
+        ({"mode": "infer", "suite": "traps"}, {"tensorflow": "2.21.0"}),
         ({"precision": "fp64"}, {"tensorflow": "2.21.0"}),
         ({"model": "relu"}, {"tensorflow": "2.21.0"}),
         ({}, {"tensorflow": "2.19.1"}),
@@ -78,7 +116,19 @@ def test_what_does_not_run_is_not_stale(tmp_path):
 )
 def test_an_entry_is_about_its_cases_and_versions_alone(tmp_path, change, versions):
     (entry,) = read(tmp_path, ENTRY)
-    assert not entry.affects(dataclasses.replace(CASE, **change), versions)
+    ran = dataclasses.replace(RAN, versions=versions)
+    assert not entry.affects(dataclasses.replace(CASE, **change), ran)
+
+
+@pytest.mark.parametrize(("framework", "execution", "meant"), [
+    ("tensorflow", "graph", True), ("tensorflow", "xla", False), ("jax", "graph", False),
+])  # fmt: skip
+def test_an_entry_is_about_a_framework_whatever_the_adapter_s_name(
+    tmp_path, framework, execution, meant
+):
+    (entry,) = read(tmp_path, ENTRY)
+    ran = dataclasses.replace(RAN, framework=framework, execution=execution)
+    assert entry.affects(dataclasses.replace(CASE, adapter="my_backend"), ran) is meant
 
 
 @pytest.mark.parametrize(
@@ -88,7 +138,15 @@ def test_an_entry_is_about_its_cases_and_versions_alone(tmp_path, change, versio
         ('reason = "the kernel rounds"', 'reason = ""', "reason is empty"),
         ('rows = ["gradient usual: *"]', "rows = 3", "rows is 3, but should be a list of strings"),
         ('">=2.20,<3"', '"new"', "Invalid specifier"),
-        ("suite =", "suit =", "has 'suit', but should have adapters, versions"),
+        ("suite =", "suit =", "has 'suit', but should have framework, versions"),
+        ("subject =", 'shows = "often"\nsubject =', "shows is 'often', but should be one of"),
+        ("subject =", "where = 3\nsubject =", "where is 3, but should be a table"),
+        (
+            "subject =",
+            "where = {cpu = 'AMD'}\nsubject =",
+            "where has 'cpu', but should have vendors",
+        ),
+        ("subject =", "where = {threads = 'one'}\nsubject =", "Invalid specifier"),
         ("[[deviation]]", "[[deviation", "cannot be read"),
     ],
 )
@@ -99,7 +157,9 @@ def test_a_wrong_file_is_refused_with_the_reason(tmp_path, old, new, told):
 
 
 def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
-    from adapters.registry import BUILT_IN
+    ways = {("torch", "eager"), ("torch", "inductor"), ("tensorflow", "graph"),
+            ("tensorflow", "xla"), ("jax", "xla"), ("onnxruntime", "graph"),
+            ("litert", "graph")}  # fmt: skip
     from suites.conformance import autodiff, control, operations, traps
     from suites.session import DEVIATIONS
 
@@ -107,7 +167,10 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
     findings = (DEVIATIONS.parents[2] / "docs" / "findings.md").read_text().splitlines()
     anchors = {anchor(line) for line in findings if line.startswith("## ")}
     for entry in deviations.read(DEVIATIONS):
-        assert any(fnmatchcase(name, p) for name in BUILT_IN for p in entry.adapters)
+        assert entry.framework in {framework for framework, _ in ways}
+        assert {(entry.framework, each) for each in entry.executions} <= ways, entry.executions
+        assert {*entry.where.requires, *entry.where.lacks} <= {*INSTRUCTION_SETS}, entry.where
+        assert entry.where.library in ("", *isa.SWITCHES), entry.where
         own = [e for e in tables[entry.suite].exercises() if e.subject == entry.subject]
         rows = {
             " ".join(examination.label(exercise, name))
@@ -129,12 +192,12 @@ def anchor(heading):
 
 def test_an_entry_for_an_exercise_that_failed_as_a_whole_is_stale_once_it_has_results(tmp_path):
     (entry,) = read(tmp_path, ENTRY.replace("gradient usual: *", "output usual"))
-    _, stale = deviations.explain([row("identical"), row("identical", tensor="odd: x")], [entry])
-    assert stale == [
+    made = deviations.explain([row("identical"), row("identical", tensor="odd: x")], [entry])
+    assert made.stale == [
         "a known deviation is stale: usual no longer fails, but 'the kernel rounds'; "
-        "remove its entry"
+        "remove its entry, or say in `where` on which machines it shows"
     ]
     for honest in (row("identical", tensor="odd: x"), row("unsupported"), row("divergent")):
-        assert deviations.explain([honest], [entry])[1] == []
-    rows, stale = deviations.explain([row("divergent", "output", "usual")], [entry])
-    assert (rows[0].verdict, stale) == ("deviation", [])
+        assert deviations.explain([honest], [entry]).stale == []
+    made = deviations.explain([row("divergent", "output", "usual")], [entry])
+    assert (made.rows[0].verdict, made.stale) == ("deviation", [])
