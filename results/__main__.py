@@ -70,8 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     pair = Parser(add_help=False)
-    what = "; or JSON of pytest-benchmark, a file or a folder of such"
-    pair.add_argument("base", metavar="BASE", help=RUN_HELP + what)
+    pair.add_argument("base", metavar="BASE", help=RUN_HELP)
     pair.add_argument("head", metavar="HEAD", nargs="?", default="latest", help="likewise")
     pair.add_argument("--policy", type=Path, metavar="FILE", help="thresholds, in TOML")
     compare = commands.add_parser(
@@ -201,12 +200,7 @@ def _verdict(options: argparse.Namespace) -> tuple[Any, list[str]]:
     from results import announce, compare, foreign, policy, tables
 
     rules = policy.read(options.policy)
-    runs = []
-    for name in (options.base, options.head):
-        path = Path(name)
-        own = not foreign.is_foreign(path)
-        runs.append(store.read(store.find(options.results, name)) if own else foreign.read(path))
-    base, head = runs
+    base, head = (foreign.open_run(options.results, name) for name in (options.base, options.head))
     found = compare.compare(base, head, rules)
     for note in found.notes:
         print(f"note: {tables.text(note, limit=400)}", file=sys.stderr)
@@ -272,8 +266,9 @@ def _print_verdict(verdict: Any) -> None:
 
 def _read(options: argparse.Namespace) -> Run:
     """The run that was asked for; what could not be read of it is printed as warnings."""
-    run = store.read(store.find(options.results, options.name))
-    from results import tables
+    from results import foreign, tables
+
+    run = foreign.open_run(options.results, options.name)
 
     for problem in run.problems:
         print(f"warning: {tables.text(problem, limit=400)}", file=sys.stderr)

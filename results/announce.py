@@ -13,7 +13,7 @@ from typing import IO
 from results import display
 from results.badge import badge as drawn
 from results.command_line import FINE, NOTHING, WORSE
-from results.foreign import SUITE as FOREIGN
+from results.foreign import TOOLS
 from results.gate import (
     ALPHA,
     IMPROVED,
@@ -71,7 +71,7 @@ class Verdict:
 
 def label(case: Case) -> str:
     """What a case is called."""
-    return case.model if case.suite == FOREIGN else case.key
+    return case.model if case.suite in TOOLS else case.key
 
 
 def headline(verdict: Verdict) -> str:

@@ -23,7 +23,7 @@ _SCALES = {
 _PLAIN = {"1/s": "", "1": "×"}
 
 #: Metrics of unit 1 that are not "times" something.
-_SCORES = ("top1_agreement", "score", "score_lost")
+_SCORES = ("top1_agreement", "score", "score_lost", "tracked_value")
 
 #: What a verdict is called on a page; the others carry their own name.
 _VERDICT_NAMES = {"identical": "identical (fp64)"}

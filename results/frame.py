@@ -17,6 +17,7 @@ import pandas as pd
 
 from results.derived import derived
 from results.describe import NO_OUTCOME
+from results.foreign import TOOLS
 from results.records import Agreement, Case, CaseRecord, Facts, Limit
 from results.store import Run
 from results.summary import measured
@@ -113,7 +114,7 @@ def cases(run: Run) -> pd.DataFrame:
     `verdicts` (verdict "" where nothing was judged), and `published`.
 
     published is True where figures of the case may be shown: it ended `ok`, and its verdict is
-    one of PUBLISHABLE.
+    one of PUBLISHABLE. Figures of other tools, whose results nobody judged, are shown as such.
     """
     named = list(
         dict.fromkeys(record.case for record in run.records if isinstance(record, CaseRecord))
@@ -125,7 +126,8 @@ def cases(run: Run) -> pd.DataFrame:
     text = ("reproduce", "verdict", "quantity", "tensor", "reference", "judgement")
     table = table.fillna(unknown | dict.fromkeys(text, "") | {"tensors": 0})
     table["tensors"] = table["tensors"].astype(int)
-    table["published"] = (table["status"] == "ok") & table["verdict"].isin(PUBLISHABLE)
+    agreed = table["verdict"].isin(PUBLISHABLE) | table["suite"].isin(list(TOOLS))
+    table["published"] = (table["status"] == "ok") & agreed
     return table
 
 

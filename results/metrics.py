@@ -66,9 +66,17 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "slowdown": ("1", "time over that of a gate's base, paired rounds: above 1 is slower"),
     "control_ratio": ("1", "step time over that of the native control, paired rounds"),
+    # read from files of other tools, never measured here
+    "cpu_time": ("s", "processor time of one call, as another tool measured it"),
+    "items_per_second": ("1/s", "items that a benchmark works off per second, as it counts them"),
+    "bytes_per_second": ("B/s", "bytes that a benchmark works off per second, as it counts them"),
+    "memory_bytes": ("B", "memory of an object or peak of a process, as another tool measured it"),
+    "tracked_value": ("1", "a number that another tool tracks; which way is better is not known"),
 }
 #: Metrics that may be below 0.
-SIGNED = ("sqnr", "score_lost")
+SIGNED = ("sqnr", "score_lost", "tracked_value")
+#: Metrics of which more is better. Of the others that a gate compares, more is worse.
+HIGHER_IS_BETTER = ("items_per_second", "bytes_per_second")
 #: Metrics that are never stored: `results.derived` computes them from those that are.
 DERIVED: dict[str, tuple[str, str]] = {
     "latency_p50": ("s", "half of all synchronised calls take at most this long"),

@@ -1,4 +1,4 @@
-"""Two stored runs, one against the other; and runs of other projects."""
+"""Two stored runs, one against the other."""
 
 import gzip
 import json
@@ -236,52 +236,6 @@ def test_a_compressed_run_is_a_run_by_its_path_as_well(stored, tmp_path, named):
     code, out, err = stored("gate", tmp_path / "base" / named, tmp_path / "slow" / named)
     assert code == 1, err
     assert "train/mlp/small/torch_eager" in out
-
-
-# -- pytest-benchmark ------------------------------------------------------------------------------
-
-
-def benchmark_json(path, median, *, data=True, brand="Xeon"):
-    stats = {"median": median, **({"data": [median, median * 1.01]} if data else {})}
-    path.write_text(json.dumps({
-        "machine_info": {"cpu": {"brand_raw": brand, "count": 2}, "python_version": "3.11.7"},
-        "benchmarks": [{"name": "test_x", "fullname": "tests/x.py::test_x", "stats": stats}],
-    }))  # fmt: skip
-    return path
-
-
-def test_pytest_benchmark_s_json_is_compared(stored, tmp_path):
-    for side, median in (("a", 0.1), ("b", 0.12)):
-        (tmp_path / side).mkdir()
-        for n in range(3):
-            benchmark_json(tmp_path / side / f"{n}.json", median * (1 + n / 1000), data=n % 2 == 0)
-    code, out, _ = stored("gate", tmp_path / "a", tmp_path / "b")
-    assert code == 1
-    assert "tests/x.py::test_x" in out
-    assert stored("gate", tmp_path / "a", tmp_path / "a")[0] == 0
-    one = tmp_path / "a" / "0.json"
-    assert stored("gate", one, one)[0] == 3
-    (tmp_path / "c").mkdir()
-    benchmark_json(tmp_path / "c" / "0.json", 0.1, brand="EPYC")
-    code, _, err = stored("gate", tmp_path / "a", tmp_path / "c")
-    assert code == 3
-    assert "EPYC" in err
-
-
-NEGATIVE = '{"benchmarks": [{"name": "x", "stats": {"median": -1}}]}'
-MISSING = '{"benchmarks": [{"name": "x", "stats": {"median": NaN}}]}'
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"benchmarks": [{}]}', "[" * 100_000, NEGATIVE, MISSING]
-)
-def test_json_of_something_else_is_told(stored, tmp_path, text):
-    path = tmp_path / "other.json"
-    path.write_text(text)
-    code, _, err = stored("compare", path, path)
-    assert code == 2
-    assert "other.json holds nothing to compare: other.json is no JSON of pytest-benchmark" in err
-    assert err.count("\n") == 1
 
 
 # -- what is announced -----------------------------------------------------------------------------

@@ -1,0 +1,377 @@
+"""Files of other tools: what is read of them, what is told, and what is refused."""
+
+import gzip
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from results import foreign
+from results.__main__ import main
+from results.store import StoreError
+from tests import foreign_files as made
+from tests.foreign_files import AMD, INTEL, entry, write
+
+
+@pytest.fixture
+def results(tmp_path, capsys):
+    """Runs a command and returns its exit code, output and errors."""
+
+    def run(command, *arguments):
+        code = main([command, *map(str, arguments), "--results", str(tmp_path / "runs")])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def values(run, metric="step_time"):
+    """{benchmark: values of its processes, one tuple each}"""
+    found = {}
+    for record in run.measurements:
+        if record.metric == metric:
+            found.setdefault(record.case.model, []).append(record.values)
+    return found
+
+
+def folder(path: Path, *documents) -> Path:
+    for number, document in enumerate(documents):
+        write(path / f"{number}.json", document)
+    return path
+
+
+def three(path: Path, median=0.1, **changes) -> Path:
+    """A folder with three processes of one benchmark."""
+    return folder(path, *(
+        made.pytest_benchmark(entry(median=median * (1 + n / 1000)), started=f"2026-05-1{n}",
+                              **changes)
+        for n in range(3)
+    ))  # fmt: skip
+
+
+# -- pytest-benchmark ------------------------------------------------------------------------------
+
+
+def test_files_of_a_folder_are_processes_and_are_compared(results, tmp_path):
+    base, slow = three(tmp_path / "a"), three(tmp_path / "b", 0.12, commit="b" * 40)
+    code, out, err = results("gate", base, slow)
+    assert code == 1
+    assert "tests/b.py::test_x" in out
+    assert f"commit is {'b' * 40}, but was {'a' * 40}" in err
+    assert results("gate", base, base)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("document", "model", "python"),
+    [
+        (made.of_2_5(), "", "CPython 2.7.3"),
+        (made.of_3_1(), INTEL, "CPython 3.11.7"),
+        (made.pytest_benchmark(), INTEL, "CPython 3.11.7"),
+        (
+            made.pytest_benchmark(cpu={}, processor="AMD64 Family 23 Model 113, AuthenticAMD"),
+            "AMD64 Family 23 Model 113, AuthenticAMD",
+            "CPython 3.11.7",
+        ),
+    ],
+)
+def test_each_version_s_spelling_of_machine_and_python_is_known(tmp_path, document, model, python):
+    run = foreign.read(write(tmp_path / "x.json", document))
+    assert run.environment["cpu"]["model"] == model
+    assert run.environment["python"] == python
+    told = "not recorded, so not compared: the processor's model"
+    assert (told in run.problems) == (model == "")
+
+
+def test_intel_against_amd_is_refused_in_every_spelling(results, tmp_path):
+    spellings = (
+        made.of_3_1(),
+        made.pytest_benchmark(),
+    )
+    amd = (
+        made.of_3_1(AMD, "AuthenticAMD"),
+        made.pytest_benchmark(cpu={"brand_raw": AMD, "count": 2}),
+    )
+    for number, base in enumerate(spellings):
+        for other, head in enumerate(amd):
+            paths = (write(tmp_path / f"b{number}.json", base),
+                     write(tmp_path / f"h{other}.json", head))  # fmt: skip
+            code, _, err = results("gate", *paths)
+            assert code == 3
+            assert f"cpu model is {AMD}, but was {INTEL}" in err
+
+
+def test_another_implementation_of_python_is_told(results, tmp_path):
+    base = three(tmp_path / "a")
+    pypy = three(tmp_path / "b", python="PyPy", python_version="3.11.7")
+    _, _, err = results("gate", base, pypy)
+    assert "Python is PyPy 3.11.7, but was CPython 3.11.7" in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"cpu": {"brand_raw": AMD, "count": 2}}, f"cpu model is {AMD}, but was {INTEL}"),
+        ({"cpu": {"brand_raw": INTEL, "count": 64}}, "cpu count is 64, but was 2"),
+        ({"cpu": {}}, "cpu model is absent"),
+        ({"python": "PyPy"}, "Python is PyPy 3.11.7, but was CPython 3.11.7"),
+        ({"python_version": "3.12.1"}, "Python is CPython 3.12.1, but was CPython 3.11.7"),
+        ({"commit": "b" * 40}, f"commit is {'b' * 40}, but was {'a' * 40}"),
+        ({"commit": None}, "only some of the files say commit"),
+        ({"system": "Darwin"}, "system is Darwin, but was Linux"),
+    ],
+)
+def test_a_folder_of_two_machines_pythons_or_commits_is_no_run(results, tmp_path, changes, told):
+    both = folder(
+        tmp_path / "both",
+        made.pytest_benchmark(started="2026-05-01"),
+        made.pytest_benchmark(started="2026-05-02", **changes),
+    )
+    for command in (["gate", both, both], ["show", both], ["export", both]):
+        code, out, err = results(*command)
+        assert (code, out) == (2, "")
+        assert told in err
+        assert err.count("\n") == 1
+    assert len(foreign.runs(both)) == 2
+
+
+def test_what_may_differ_within_a_run_is_told(tmp_path):
+    both = folder(
+        tmp_path / "both",
+        made.pytest_benchmark(started="2026-05-01", node="a", dirty=True),
+        made.pytest_benchmark(started="2026-05-02", node="b", dirty=True),
+    )
+    told = foreign.read(both).problems
+    assert "measured on several hosts that look alike: a, b" in told
+    assert "the commit had uncommitted changes, which may differ from file to file" in told
+
+
+def test_a_copy_of_a_file_is_no_second_process(tmp_path):
+    both = folder(tmp_path / "both", made.pytest_benchmark(), made.pytest_benchmark())
+    run = foreign.read(both)
+    assert len(run.measurements) == 1
+    assert "1.json was skipped: it is a copy of 0.json" in run.problems
+
+
+BAD = {
+    "its stats are null": {"stats": None},
+    "its stats are a list": {"stats": []},
+    "its median is null": {"stats": {}},
+    "its median is 'x'": {"stats": {"median": "x"}},
+    "its median is nan": {"stats": {"median": math.nan}},
+    "its median is -1": {"stats": {"median": -1}},
+    "its step time is 0": {"stats": {"median": 0}},
+    "its step time is null": {"stats": {"median": 1, "data": [1, None]}},
+    "a huge number": {"stats": {"median": 10**400}},
+    "its name is ''": {"name": None, "fullname": {}},
+}
+
+
+@pytest.mark.parametrize(("reason", "changes"), BAD.items())
+def test_a_bad_benchmark_is_skipped_with_a_reason_and_the_others_go_on(
+    results, tmp_path, reason, changes
+):
+    bad, fine = {**entry("test_bad"), **changes}, entry("test_fine")
+    base = write(tmp_path / "base.json", made.pytest_benchmark(entry("test_bad"), fine))
+    head = write(tmp_path / "head.json", made.pytest_benchmark(bad, fine))
+    code, out, err = results("gate", base, head)
+    assert code == 3  # undecided, and nothing is regressed
+    assert "test_fine" in out
+    assert err.count(reason) == 1
+    code, out, err = results("show", head)
+    assert code == 0
+    assert "test_fine" in out
+    assert err.count(reason) == 1
+
+
+WHOLLY_BAD = {
+    "": "it is no JSON",
+    "[]": "is a list",
+    "{}": "an object with nothing",
+    '{"benchmarks": {}}': "an object with 'benchmarks'",
+    '{"benchmarks": [{}], "machine_info": {}}': "its stats are null",
+    '{"benchmarks": [], "machine_info": {}}': "holds nothing",
+    "[" * 100_000: "nested too deeply",
+    '{"a": "\\ud800"}': "no JSON",
+    '{"benchmarks": [{"name": "x", "stats": {"median": NaN}}]}': "its median is nan",
+    '{"benchmarks": [{"runs": []}], "version": 6}': "its format of pyperf is 6, but 1.0",
+    '{"context": {}, "benchmarks": [5]}': "it has no name",
+    '{"commit_hash": "a", "results": {}}': "holds nothing",
+}
+
+
+@pytest.mark.parametrize(("text", "told"), WHOLLY_BAD.items())
+def test_wholly_bad_input_is_a_usage_error_of_one_line(results, tmp_path, text, told):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    for command in (["gate", path, path], ["compare", path, path], ["show", path],
+                    ["export", path]):  # fmt: skip
+        code, out, err = results(*command)
+        assert (code, out) == (2, "")
+        assert "other.json" in err
+        assert told in err
+        assert err.count("\n") == 1
+
+
+def test_a_bad_file_of_a_folder_is_told_and_the_others_go_on(tmp_path):
+    path = three(tmp_path / "a")
+    (path / "cut.json").write_text('{"benchmarks": [')
+    run = foreign.read(path)
+    assert len(run.measurements) == 3
+    assert [p for p in run.problems if p.startswith("cut.json was skipped: it is no JSON")]
+
+
+# -- pyperf ----------------------------------------------------------------------------------------
+
+
+def test_pyperf_s_processes_are_processes_and_its_warm_ups_are_left_out(tmp_path):
+    document = made.pyperf((0.1, 0.2), (0.3, 0.4))
+    run = foreign.read(write(tmp_path / "x.json", document))
+    assert values(run) == {"sum": [(0.1, 0.2), (0.3, 0.4)]}
+    assert [record.process for record in run.measurements] == [0, 1]
+    assert run.environment["python"] == "CPython 3.11.7 (64-bit)"
+    packed = tmp_path / "x.json.gz"
+    packed.write_bytes(gzip.compress(json.dumps(document).encode()))
+    assert values(foreign.read(packed)) == values(run)
+
+
+@pytest.mark.parametrize(
+    ("unit", "metric", "ours"),
+    [(None, "step_time", "s"), ("byte", "memory_bytes", "B"), ("integer", "tracked_value", "1")],
+)
+def test_pyperf_s_units(tmp_path, unit, metric, ours):
+    run = foreign.read(write(tmp_path / "x.json", made.pyperf((4, 5), unit=unit)))
+    assert [(m.metric, m.unit, m.values) for m in run.measurements] == [(metric, ours, (4.0, 5.0))]
+
+
+def test_pyperf_s_file_of_two_machines_is_no_run(tmp_path):
+    document = made.pyperf((0.1,), (0.2,))
+    document["benchmarks"][0]["runs"][-1]["metadata"]["cpu_model_name"] = AMD
+    path = write(tmp_path / "x.json", document)
+    with pytest.raises(StoreError, match=r"holds 2 runs, not processes of one.*AMD EPYC 7B13"):
+        foreign.read(path)
+
+
+# -- Google Benchmark ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("ns", 2e-9), ("us", 2e-6), ("ms", 2e-3), ("s", 2.0)]
+)
+def test_google_benchmark_s_unit_of_time(tmp_path, unit, seconds):
+    document = made.google_benchmark(made.repetition("BM_x", 2.0, unit=unit))
+    run = foreign.read(write(tmp_path / "x.json", document))
+    assert values(run)["BM_x"] == [(pytest.approx(seconds),)]
+    assert values(run, "cpu_time")["BM_x"] == [(pytest.approx(0.9 * seconds),)]
+
+
+def test_repetitions_are_rounds_and_aggregates_are_none(tmp_path):
+    entries = [made.repetition("BM_x/8", 100.0 + n, index=n, items_per_second=1e9, foo=3)
+               for n in range(3)]  # fmt: skip
+    entries += [made.aggregate("BM_x/8", kind, 101.0) for kind in ("mean", "median", "stddev")]
+    entries += [{"name": "BM_x_BigO", "run_type": "aggregate", "aggregate_name": "BigO",
+                 "cpu_coefficient": 1.0, "time_unit": "ns"}]  # fmt: skip
+    run = foreign.read(write(tmp_path / "x.json", made.google_benchmark(*entries)))
+    assert values(run) == {"BM_x/8": [pytest.approx((100e-9, 101e-9, 102e-9))]}
+    assert values(run, "items_per_second") == {"BM_x/8": [(1e9,) * 3]}
+    alone = made.google_benchmark(*entries[3:])
+    assert values(foreign.read(write(tmp_path / "y.json", alone))) == {
+        "BM_x/8": [(pytest.approx(101e-9),)]
+    }
+
+
+def test_files_before_1_5_do_not_tell_aggregates(tmp_path):
+    entries = [made.repetition(name, 5.0) for name in ("BM_mean", "BM_y", "BM_y_mean",
+                                                       "BM_y_median")]  # fmt: skip
+    for each in entries:
+        del each["run_type"], each["run_name"]
+    run = foreign.read(write(tmp_path / "x.json", made.google_benchmark(*entries)))
+    assert set(values(run)) == {"BM_mean", "BM_y"}
+
+
+def test_what_google_benchmark_says_failed_is_failed(tmp_path):
+    failed = made.repetition("BM_bad", 0.0, error_occurred=True, error_message="broken here")
+    skipped = made.repetition("BM_skip", 0.0, skipped=True, skip_message="no GPU")
+    document = made.google_benchmark(failed, skipped, made.repetition("BM_x", 1.0))
+    run = foreign.read(write(tmp_path / "x.json", document))
+    ended = {o.case.model: (o.status, o.reason) for o in run.outcomes}
+    assert ended == {
+        "BM_x": ("ok", ""),
+        "BM_bad": ("failed", "broken here"),
+        "BM_skip": ("unsupported", "no GPU"),
+    }
+
+
+def test_another_host_is_another_machine_where_no_processor_is_named(results, tmp_path):
+    paths = [
+        write(tmp_path / f"{host}.json",
+              made.google_benchmark(made.repetition("BM_x", 1.0), host=host))
+        for host in ("a", "b")
+    ]  # fmt: skip
+    code, _, err = results("gate", *paths)
+    assert code == 3
+    assert "host is b, but was a" in err
+    assert "not recorded, so not compared: the processor's model" in err
+
+
+# -- asv -------------------------------------------------------------------------------------------
+
+TIMES = [
+    [1e-3, None, math.nan, 4e-3],
+    [["10", "20"], ["'a'", "'b'"]],
+    "hash",
+    1796064741550,
+    0.6,
+    [-math.inf] * 4,
+    [math.inf] * 4,
+    [0.9e-3, None, None, 3.9e-3],
+    [1.1e-3, None, None, 4.1e-3],
+    [10, None, None, 10],
+    [50, None, None, 50],
+    [[1e-3, 1.1e-3], None, None, None],
+]
+
+
+def test_asv_s_product_of_parameters_nulls_and_samples(tmp_path):
+    run = foreign.read(write(tmp_path / "c-env.json", made.asv({"b.time_x": TIMES})))
+    assert values(run) == {"b.time_x(10, 'a')": [(1e-3, 1.1e-3)], "b.time_x(20, 'b')": [(4e-3,)]}
+    ended = {o.case.model: o.status for o in run.outcomes}
+    assert ended["b.time_x(10, 'b')"] == "failed"
+    assert ended["b.time_x(20, 'a')"] == "unsupported"
+    (kept,) = [m for m in run.measurements if m.case.model == "b.time_x(20, 'b')"]
+    assert kept.conditions == {"rounds": 50.0, "q1": 3.9e-3, "q3": 4.1e-3}
+
+
+def test_asv_s_version_1(tmp_path):
+    document = made.asv(
+        {"b.time_old": 0.5, "b.time_null": None,
+         "b.time_p": {"result": [1.0, 2.0], "params": [["1", "2"]],
+                      "stats": [{"q_25": 0.9, "q_75": 1.1, "repeat": 9}, None]}},
+        version=1,
+    )  # fmt: skip
+    del document["result_columns"]
+    run = foreign.read(write(tmp_path / "x.json", document))
+    assert values(run) == {
+        "b.time_old": [(0.5,)], "b.time_p(1)": [(1.0,)], "b.time_p(2)": [(2.0,)],
+    }  # fmt: skip
+
+
+def test_what_lies_beside_asv_s_results_says_the_unit_and_is_no_result(tmp_path):
+    names = {"b.track_ms": "ms", "b.track_rate": "items/s", "b.track_any": "unit"}
+    document = made.asv({name: [[2.0], []] for name in [*names, "b.peakmem_x", "b.time_x"]})
+    run = foreign.read(made.asv_folder(tmp_path / "r", document, names))
+    figures = {m.case.model: (m.metric, m.values) for m in run.measurements}
+    assert figures == {
+        "b.track_ms": ("step_time", (2e-3,)),
+        "b.track_rate": ("items_per_second", (2.0,)),
+        "b.track_any": ("tracked_value", (2.0,)),
+        "b.peakmem_x": ("memory_bytes", (2.0,)),
+        "b.time_x": ("step_time", (2.0,)),
+    }
+    assert not run.problems
+
+
+def test_results_of_the_wrong_length_are_told(tmp_path):
+    document = made.asv({"b.time_x": [[1.0, 2.0], [["1", "2", "3"]]], "b.time_y": [[1.0], []]})
+    run = foreign.read(write(tmp_path / "x.json", document))
+    assert set(values(run)) == {"b.time_y"}
+    assert "b.time_x was skipped: it has 2 results for 3 combinations" in run.problems[0]
