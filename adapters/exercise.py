@@ -32,7 +32,8 @@ class Call:
     strided: tuple[str, ...] = ()
 
     def __call__(self, ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The results: `output`, or `output0`, `output1`, ... of several.
+        """The results: `output`; `output0`, `output1`, ... of several; `output:NAME` of those that
+        the function gives names.
 
         An input is the tensor argument of its name; inputs `xs/0`, `xs/1`, ... are together the
         sequence `xs`."""
@@ -53,6 +54,8 @@ class Call:
                 else:
                     tensors[name] = value
             result = function(ops, **tensors, **arguments)
+            if isinstance(result, dict):
+                return {f"output:{name}": value for name, value in result.items()}
             if isinstance(result, tuple):
                 return {f"output{i}": value for i, value in enumerate(result)}
             return {"output": result}

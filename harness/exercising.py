@@ -62,7 +62,7 @@ def _run(
     seeds = {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
-        if name.startswith(prefix) and name.removeprefix(prefix).rpartition(":")[0] in calls
+        if name.startswith(prefix) and name.removeprefix(prefix).partition(":")[0] in calls
     }
     if not seeds:
         raise Unsupported("nothing to differentiate: no result is a floating-point number")

@@ -23,7 +23,7 @@ import numpy as np
 
 from numerics import judge
 from numerics.errors import normwise
-from numerics.exercises import Exercise
+from numerics.exercises import ELEMENTS, Exercise, projected
 from numerics.judge import Judgement
 
 Tensors = Mapping[str, np.ndarray]
@@ -43,10 +43,24 @@ def results(
 ) -> list[Judgement]:
     """One judgement per result. `reference` and `floors` are by the names in `tensors`; floors are
     those of `precision`, relative."""
-    return [
+    rows = [
         _judged(exercise, name, value, reference, floors.get(name, 0.0), precision)
         for name, value in tensors.items()
     ]
+    return _worst(rows) if exercise.worst else rows
+
+
+def _worst(rows: Sequence[Judgement]) -> list[Judgement]:
+    """Of each quantity the row that is furthest off."""
+    by_quantity: dict[str, list[Judgement]] = defaultdict(list)
+    for row in rows:
+        by_quantity[row.quantity].append(row)
+    return [max(those, key=_badness) for those in by_quantity.values()]
+
+
+def _badness(row: Judgement) -> tuple[int, float]:
+    bad = {"mistrusted": 1, "divergent": 2}.get(row.verdict, 0)
+    return bad, row.error if row.ratio is None else row.ratio
 
 
 def second_opinion(
@@ -91,7 +105,13 @@ def _judged(
         reason = "numpy has no such result"
         return Judgement(quantity, tensor, math.inf, None, None, "mistrusted", SOURCE, reason)
     wanted = reference[name]
-    problem = misfit(value, wanted, precision)
+    by = name.removeprefix("gradient:")
+    if by != name and exercise.inputs[by].size > ELEMENTS:
+        shaped = np.broadcast_to(0.0, exercise.handed[by].shape)
+        problem = misfit(value, shaped, precision)
+        value = projected(exercise, by, value) if not problem else value
+    else:
+        problem = misfit(value, wanted, precision)
     if problem:
         return Judgement(quantity, tensor, math.inf, None, None, "divergent", SOURCE, problem)
     if exercise.exact or wanted.dtype.kind != "f":

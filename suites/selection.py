@@ -70,12 +70,15 @@ def in_precisions(suite: str, *modes: str) -> list[Plan]:
 class Table:
     """A suite of exercises: a test module's `TABLE`. Every subject of every adapter in every
     precision is a case, and one more where gradients are taken. `exercises` makes the table;
-    `in_turn` has one function do the exercises of a subject, one after the other. Subjects in
-    `later` preset quick does not ask of adapters that are named there."""
+    `in_turn` has one function do the exercises of a subject, one after the other. Of a `whole`
+    table preset quick asks all that there is in a precision, also of adapters that take long to
+    start, in shared programs. Subjects in `later` it does not ask of adapters that are named
+    there."""
 
     suite: str
     exercises: Callable[[], Sequence[Exercise]]
     in_turn: bool = False
+    whole: bool = False
     later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def subjects(self) -> dict[str, list[Exercise]]:
@@ -181,15 +184,18 @@ class Selection:
                     for adapter in self.registry.select(self.adapters):
                         if self.preset == "quick" and subject in table.later.get(adapter, ()):
                             continue
-                        asked = self._asked(adapter, precision, own, whole=table.in_turn)
+                        asked = self._asked(
+                            adapter, precision, own, whole=table.in_turn or table.whole
+                        )
                         if asked:
                             case = self._case(table.suite, mode, subject, adapter, precision)
                             found[case] = asked
         return found
 
-    def together(self, case: Case) -> bool:
-        """Whether a case of exercises shares its programs with others."""
-        return self._level(case.adapter, case.precision) == FIRST
+    def together(self, case: Case, table: Table) -> bool:
+        """Whether a case of exercises of `table` shares its programs with others."""
+        level = self._level(case.adapter, case.precision)
+        return level == FIRST or (table.whole and self.preset == "quick" and case.adapter in QUICK)
 
     def subjects(self, wanted: Subjects) -> list[Case]:
         """The cases of `wanted`; none where models were asked for by name."""

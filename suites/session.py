@@ -242,7 +242,11 @@ class Session:
         self._runner.referee.strict = option.strict_deviations
         self._runner.referee.asked = self.registry.select(self.selection.adapters)
         in_turn = {table.suite for table in self.tables.values() if table.in_turn}
-        together = [case for case in self.exercises if self.selection.together(case)]
+        together = [
+            case
+            for case in self.exercises
+            if self.selection.together(case, self.tables[case.suite])
+        ]
         self._runner.referee.examiner.learn(self.exercises, in_turn=in_turn, together=together)
         self._take_over()
         if self.spread is not None:

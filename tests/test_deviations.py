@@ -160,10 +160,16 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
     ways = {("torch", "eager"), ("torch", "inductor"), ("tensorflow", "graph"),
             ("tensorflow", "xla"), ("jax", "xla"), ("onnxruntime", "graph"),
             ("litert", "graph")}  # fmt: skip
-    from suites.conformance import autodiff, control, operations, traps
+    from suites.conformance import autodiff, compositions, control, operations, traps
     from suites.session import DEVIATIONS
 
-    tables = {"operations": operations, "autodiff": autodiff, "control": control, "traps": traps}
+    tables = {
+        "operations": operations,
+        "compositions": compositions,
+        "autodiff": autodiff,
+        "control": control,
+        "traps": traps,
+    }
     findings = (DEVIATIONS.parents[2] / "docs" / "findings.md").read_text().splitlines()
     anchors = {anchor(line) for line in findings if line.startswith("## ")}
     for entry in deviations.read(DEVIATIONS):

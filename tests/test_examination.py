@@ -131,8 +131,53 @@ def test_values_that_a_low_precision_cannot_hold_are_refused():
     with pytest.raises(ValueError, match="x has values that bfloat16 does not hold"):
         Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])})
     Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])}, precisions=("fp64", "fp32"))
-    with pytest.raises(ValueError, match="601 elements, but at most 600"):
-        Exercise("relu", "large", Call("relu"), {"x": np.ones(601)}, ("x",))
+
+
+def large(**changes):
+    """An exercise whose gradient is compared along directions."""
+    x = np.random.default_rng(0).normal(size=(70, 9)).astype(np.float32).astype(np.float64)
+    return Exercise("tanh", "large", Call("tanh", **changes), {"x": x}, ("x",),
+                    precisions=("fp64", "fp32"))  # fmt: skip
+
+
+@pytest.mark.parametrize("strided", [(), ("x",)])
+def test_a_large_gradient_is_compared_along_directions(strided):
+    exercise = large(strided=strided)
+    reference = exercises.expected(exercise)
+    assert reference["gradient:x"].shape == (exercises.DIRECTIONS,)
+    handed = exercise.handed["x"]
+    wide = handed.T if strided else handed
+    seed = exercises.cotangents(exercise, {"output": reference["output"]})["output"]
+    right = seed * (1 - np.tanh(wide) ** 2)
+    right = np.ascontiguousarray(right.T) if strided else right
+
+    def verdict(gradient, precision="fp64"):
+        (row,) = examination.results(
+            exercise, {"gradient:x": gradient}, reference, {}, precision
+        )  # fmt: skip
+        return row.verdict, row.reason
+
+    assert verdict(right)[0] == "identical"
+    assert verdict(right.astype(np.float32), "fp32")[0] == "rounding-equal"
+    for place in (0, -1):  # one element of 630
+        wrong = right.copy()
+        wrong.flat[place] *= 1 + 1e-6
+        assert verdict(wrong)[0] == "divergent"
+    assert "the shape is (9,)" in verdict(right[0] if not strided else right[:, 0][:9])[1]
+    right[3, 3] = np.nan
+    assert "1 of 630 elements are NaN" in verdict(right)[1]
+
+
+def test_of_many_sizes_the_worst_is_told():
+    call = Call("sizes:each", {"operation": "exp", "sizes": {"n=1": {"x": [1]}, "n=3": {"x": [3]}}})
+    exercise = Exercise("exp", "sizes", call, {"x": coarse(np.arange(3.0))}, worst=True)
+    reference = exercises.expected(exercise)
+    assert set(reference) == {"output:n=1", "output:n=3"}
+    wrong = {**reference, "output:n=3": reference["output:n=3"] + 1e-3}
+    (row,) = examination.results(exercise, wrong, reference, {}, "fp64")
+    assert (row.quantity, row.tensor, row.verdict) == ("output", "sizes: n=3", "divergent")
+    (row,) = examination.results(exercise, reference, reference, {}, "fp64")
+    assert row.verdict == "identical"
 
 
 def test_coarse_values_survive_bfloat16():

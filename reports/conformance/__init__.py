@@ -18,6 +18,8 @@ from results.records import Case
 #: Suites that have a topic of their own, in the order of the page.
 TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
     "operations": exercises.operations,
+    "compositions": exercises.compositions,
+    "sizes": exercises.sizes,
     "autodiff": exercises.autodiff,
     "control": control_flow.control_flow,
     "traps": traps.traps,
@@ -27,7 +29,7 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
 #: Suites that a section of their own shows whole.
 _ELSEWHERE = ("convergence",)
 #: Suites whose cases are so many that those without a fault are shown in their topic alone.
-EXERCISES = ("operations", "autodiff", "control", "traps")
+EXERCISES = ("operations", "compositions", "sizes", "autodiff", "control", "traps")
 
 
 def topics(data: RunData) -> list[Topic]:

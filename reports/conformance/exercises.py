@@ -17,6 +17,19 @@ def operations(data: RunData) -> Topic | None:
     return _topic(data, "operations", "Operations", "Operation", note)
 
 
+def compositions(data: RunData) -> Topic | None:
+    note = f"What compilers rewrite: a few operations, written out. {_READING}"
+    return _topic(data, "compositions", "Compositions", "Composition", note)
+
+
+def sizes(data: RunData) -> Topic | None:
+    note = (
+        "Every operation at sizes around the thresholds of kernels, and of every remainder by the "
+        f"widths of vectors and tiles. {_READING}"
+    )
+    return _topic(data, "sizes", "Sizes", "Operation", note)
+
+
 def autodiff(data: RunData) -> Topic | None:
     note = f"What differentiation is asked beyond a plain gradient. {_READING}"
     return _topic(data, "autodiff", "Differentiation", "What is asked", note)

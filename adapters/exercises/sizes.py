@@ -1,0 +1,40 @@
+"""One operation at many sizes, in one program: its tensors are the first elements of flat ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapters.ops import Array, Ops
+
+
+def each(
+    ops: Ops,
+    *,
+    operation: str,
+    sizes: Mapping[str, Mapping[str, Sequence[int]]],
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    whole: Sequence[str] = (),
+    **tensors: Array,
+) -> dict[str, Array]:
+    """The results of `operation` by the names of `sizes`, and where it gives several by number.
+
+    sizes       name -> the shape of every tensor, which is filled from the front of a flat one
+    arguments   name -> arguments of the operation at that size, beside its tensors
+    whole       tensors that are handed to the operation as they are, at every size
+    """
+    outputs: dict[str, Array] = {}
+    for name, shapes in sizes.items():
+        given: dict[str, Any] = {tensor: tensors[tensor] for tensor in whole}
+        for tensor, shape in shapes.items():
+            part = ops.slice(tensors[tensor], axis=0, start=0, stop=math.prod(shape))
+            given[tensor] = ops.reshape(part, shape)
+        parts = sorted(tensor for tensor in given if "/" in tensor)
+        if parts:
+            given["xs"] = [given.pop(part) for part in parts]
+        result = getattr(ops, operation)(**given, **dict((arguments or {}).get(name, {})))
+        several = result if isinstance(result, tuple) else (result,)
+        for i, value in enumerate(several):
+            outputs[f"{name}, result {i}" if len(several) > 1 else name] = value
+    return outputs

@@ -1,0 +1,13 @@
+"""Short compositions that compilers rewrite, in every adapter: contractions with what is done to
+their results, unnamed normalisations, slices that are joined again, several reductions of one
+input."""
+
+from suites.conformance.compositions import exercises
+from suites.selection import Table
+
+TABLE = Table("compositions", exercises, whole=True)
+
+
+def test_composition(case, run):
+    with run(case) as attempt:
+        attempt.examine()
