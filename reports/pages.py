@@ -403,7 +403,7 @@ def _comparison(layout: Layout, one: Shown, found: versus.Versus, place: str) ->
         Part("effects", "What changed", "Ratios are head over base: above 1 is slower or larger. "
              "A verdict needs an interval, and an interval several processes.",
              tables=[table] if table.rows else []),
-        Part("notes", "Notes", lines=[*found.comparison.refusals, *found.comparison.notes]),
+        Part("notes", "Notes", lines=found.notes),
     ]  # fmt: skip
     return layout.parts(
         place, f"Compare {found.title}", parts, lede=f"{counted or 'Nothing to compare'}.",

@@ -86,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         help="decide although the runs come from different machines",
     )
     gate.add_argument(
+        "--other-settings",
+        action="store_true",
+        help="decide although the runs were made with different settings: threads, say",
+    )
+    gate.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write gate.md, gate.json and gate.svg"
     )
     gate.set_defaults(run=_gate)
@@ -168,9 +173,10 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    verdict, refusals = _verdict(options)
-    for refusal in refusals:
-        print(f"warning: another machine: {refusal}", file=sys.stderr)
+    verdict, found = _verdict(options)
+    for what, differences in (("machine", found.machines), ("setting", found.settings)):
+        for difference in differences:
+            print(f"warning: another {what}: {difference}", file=sys.stderr)
     _print_verdict(verdict)
     return FINE if verdict.decisions else NOTHING
 
@@ -178,16 +184,13 @@ def _compare(options: argparse.Namespace) -> int:
 def _gate(options: argparse.Namespace) -> int:
     from results import announce, atomic
 
-    verdict, refusals = _verdict(options)
-    if refusals and not options.other_machine:
-        told = "; ".join(refusals[:3])
-        print(
-            f"results: not decided, since the runs come from different machines: {told}. "
-            "Measure both on one machine, or say --other-machine",
-            file=sys.stderr,
-        )
-        return NOTHING
-    _print_verdict(verdict)
+    verdict, found = _verdict(options)
+    refused = _refused(options, found)
+    if refused:
+        verdict = announce.Verdict((), verdict.base, verdict.head, refused, verdict.notes)
+        print(f"results: {refused}", file=sys.stderr)
+    else:
+        _print_verdict(verdict)
     if options.output is not None:
         for name, text in announce.files(verdict).items():
             atomic.write(options.output / name, text)
@@ -195,8 +198,25 @@ def _gate(options: argparse.Namespace) -> int:
     return announce.exit_code(verdict)
 
 
-def _verdict(options: argparse.Namespace) -> tuple[Any, list[str]]:
-    """What the two runs show, and why they should not be compared."""
+def _refused(options: argparse.Namespace, found: Any) -> str:
+    """Why two runs are not compared; empty where they are."""
+    if found.machines and not options.other_machine:
+        told = "; ".join(found.machines[:3])
+        return (
+            f"not decided, since the runs come from different machines: {told}. "
+            "Measure both on one machine, or say --other-machine"
+        )
+    if found.settings and not options.other_settings:
+        told = "; ".join(found.settings[:3])
+        return (
+            f"not decided, since the runs were made with different settings: {told}. "
+            "Measure both with the same, or say --other-settings"
+        )
+    return ""
+
+
+def _verdict(options: argparse.Namespace) -> tuple[Any, Any]:
+    """What the two runs show, as a verdict and as a comparison."""
     from results import announce, compare, foreign, policy, tables
 
     rules = policy.read(options.policy)
@@ -205,9 +225,10 @@ def _verdict(options: argparse.Namespace) -> tuple[Any, list[str]]:
     for note in found.notes:
         print(f"note: {tables.text(note, limit=400)}", file=sys.stderr)
     verdict = announce.Verdict(
-        found.decisions, f"run {base.run_id}", f"run {head.run_id}", notes=found.notes
-    )
-    return verdict, list(found.refusals)
+        found.decisions, f"run {base.run_id}", f"run {head.run_id}", found.undecided, found.notes,
+        found.ungated,
+    )  # fmt: skip
+    return verdict, found
 
 
 def _history(options: argparse.Namespace) -> int:
@@ -262,6 +283,8 @@ def _print_verdict(verdict: Any) -> None:
     if changed:
         _print(tables.decisions(changed))
     _print(announce.headline(verdict))
+    if verdict.undecided:
+        _print(verdict.undecided)
 
 
 def _read(options: argparse.Namespace) -> Run:

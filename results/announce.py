@@ -6,7 +6,7 @@ import dataclasses
 import html
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -42,13 +42,17 @@ class Verdict:
     base, head  what was compared, as people call it
     undecided   why nothing, or not everything, was decided: an unreliable machine, say
     notes       what else a reader should know
+    ungated     cases on which nothing was to be decided, and why: neither side supports them, say
+    wrong       whatever else was selected and is wrong, by name, and why: conformance, say
     """
 
     decisions: Sequence[Decision]
     base: str
     head: str
     undecided: str = ""
-    notes: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    ungated: Mapping[Case, str] = field(default_factory=dict)
+    wrong: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, verdict: str) -> list[Decision]:
         """The decisions with a verdict."""
@@ -64,6 +68,8 @@ class Verdict:
         """What a badge says."""
         if self.of(REGRESSED):
             return f"{len(self.of(REGRESSED))} regressed"
+        if self.wrong:
+            return f"{len(self.wrong)} wrong"
         if self.undecided or self.of(INCONCLUSIVE) or not self.decisions:
             return "not decided"
         return "no regression"
@@ -75,9 +81,12 @@ def label(case: Case) -> str:
 
 
 def headline(verdict: Verdict) -> str:
-    """`2 regressed, 41 unchanged`."""
-    told = ", ".join(f"{number} {name}" for name, number in verdict.counts.items())
-    return told or "nothing was decided"
+    """`2 regressed, 41 unchanged, 3 not gated, 1 wrong besides`."""
+    told = [f"{number} {name}" for name, number in verdict.counts.items()]
+    told = told or ["nothing was decided"]
+    told += [f"{len(verdict.ungated)} not gated"] if verdict.ungated else []
+    told += [f"{len(verdict.wrong)} wrong besides"] if verdict.wrong else []
+    return ", ".join(told)
 
 
 def markdown(verdict: Verdict) -> str:
@@ -92,6 +101,7 @@ def markdown(verdict: Verdict) -> str:
     lines += ["", f"**{_cell(verdict.undecided)}**"] if verdict.undecided else []
     lines += ["", *(f"- {_cell(note)}" for note in verdict.notes)] if verdict.notes else []
     lines += ["", discoveries(verdict)] if discoveries(verdict) else []
+    lines += _listed("wrong besides", verdict.wrong, SIGNS[REGRESSED])
     changed = [found for found in verdict.decisions if found.verdict != UNCHANGED]
     changed.sort(key=lambda found: VERDICTS.index(found.verdict))
     lines += ["", *_table(changed)] if changed else []
@@ -99,7 +109,20 @@ def markdown(verdict: Verdict) -> str:
     if same:
         lines += ["", f"<details><summary>{len(same)} unchanged</summary>", "", *_table(same), "",
                   "</details>"]  # fmt: skip
+    ungated = {label(case): reason for case, reason in verdict.ungated.items()}
+    lines += _listed("not gated", ungated, "")
     return "\n".join(lines) + "\n"
+
+
+def _listed(what: str, reasons: Mapping[str, str], sign: str) -> list[str]:
+    """What no decision was made on, and why."""
+    if not reasons:
+        return []
+    rows = [f"- {sign} {_cell(name)}: {_cell(why)}" for name, why in list(reasons.items())[:SHOWN]]
+    if len(reasons) > SHOWN:
+        rows.append(f"- {len(reasons) - SHOWN} more in gate.json")
+    summary = f"<details><summary>{len(reasons)} {what}</summary>"
+    return ["", summary, "", *rows, "", "</details>"]
 
 
 def discoveries(verdict: Verdict) -> str:
@@ -148,6 +171,13 @@ def to_json(verdict: Verdict) -> str:
             {"key": label(found.case), "metric": found.metric}
             for found in discovered(verdict.decisions)
         ],
+        "ungated": [
+            {"key": label(case), "suite": case.suite, "reason": reason}
+            for case, reason in verdict.ungated.items()
+        ],
+        "wrong": [{"name": name, "reason": reason} for name, reason in verdict.wrong.items()],
+        "word": verdict.word,
+        "exit_code": exit_code(verdict),
         "decisions": [
             {"key": label(found.case), **dataclasses.asdict(found)} for found in verdict.decisions
         ],
@@ -187,8 +217,8 @@ def tell_github(verdict: Verdict, stream: IO[str]) -> None:
 
 
 def exit_code(verdict: Verdict) -> int:
-    """1 regressed, 3 not or not wholly decided, 0 fine."""
-    if verdict.of(REGRESSED):
+    """1 regressed or wrong, 3 not or not wholly decided, 0 fine."""
+    if verdict.of(REGRESSED) or verdict.wrong:
         return WORSE
     decided = verdict.decisions and not verdict.undecided and not verdict.of(INCONCLUSIVE)
     return FINE if decided else NOTHING

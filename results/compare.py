@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import special
 
-from results import gate, machines
-from results.gate import INCONCLUSIVE, Effect
+from results import gate, machines, settings, standing
+from results.gate import IMPROVED, INCONCLUSIVE, REGRESSED, Effect
 from results.policy import Policy
 from results.records import Case, Decision, Measurement
 from results.store import Run
@@ -44,31 +44,78 @@ WEAKER = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs show. `refusals` are reasons for which they should not be compared at all,
-    `notes` what else a reader should know."""
+    """What two runs show.
+
+    machines    in what their machines differ: then they should not be compared at all
+    settings    in what they were made differently: likewise
+    notes       what else a reader should know
+    ungated     cases on which nothing is decided, and why
+    undecided   why not everything could be decided; empty where it could
+    """
 
     decisions: Sequence[Decision]
-    refusals: Sequence[str] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
+    machines: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    ungated: Mapping[Case, str] = field(default_factory=dict)
+    undecided: str = ""
 
 
 def compare(base: Run, head: Run, policy: Policy) -> Comparison:
-    """Every metric, verdict and count that both runs have."""
+    """Every metric, verdict and count that both runs have, and how every case ended."""
     environments = head.environment, base.environment
-    refusals = machines.differences(*environments)
     notes = [WEAKER, *machines.same_software(*environments)]
     decisions = [
         *_timed(base, head, policy),
-        *_verdicts(base, head, policy),
+        *standing.supported(base, head, policy),
         *_counts(base, head, policy),
     ]
-    left_out = _missing(base, head)
-    if left_out:
-        some = ", ".join(left_out[:5]) + (" and more" if len(left_out) > 5 else "")
-        notes.append(f"{len(left_out)} cases of base are not in head: {some}")
+    for told, cases in zip(
+        ("base are not in head", "head are not in base"), standing.alone(base, head), strict=True
+    ):
+        if cases:
+            some = ", ".join(f"{case.suite}/{case.key}" for case in cases[:5])
+            more = " and more" if len(cases) > 5 else ""
+            notes.append(f"{len(cases)} cases of {told}: {some}{more}")
     for name, run in (("base", base), ("head", head)):
         notes += [f"{name}: {problem}" for problem in run.problems]
-    return Comparison(decisions, refusals, notes)
+    return Comparison(
+        corrected(decisions),
+        machines.differences(*environments),
+        settings.differences(*environments),
+        notes,
+        standing.neither(base, head),
+        _unfinished(base=base, head=head),
+    )
+
+
+def _unfinished(**runs: Run) -> str:
+    """Why nothing can be said of cases that are in neither run: one was stopped before its end."""
+    stopped = [
+        name
+        for name, run in runs.items()
+        if "started" in run.environment
+        and ("ended" not in run.environment or run.environment.get("unreached"))
+    ]
+    return f"{' and '.join(stopped)} was stopped before its end" if stopped else ""
+
+
+def corrected(decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions, after a correction for how many times were compared (Holm, over all that have
+    an interval, slower and faster each): a change that chance may explain is inconclusive. There is
+    no second stage here that would measure it again."""
+    tested = {str(n): d.p for n, d in enumerate(decisions) if d.p is not None and d.low is not None}
+    held = {
+        REGRESSED: gate.holm(tested),
+        IMPROVED: gate.holm({name: 1 - p for name, p in tested.items()}),
+    }
+    chance = f"among {len(tested)} times that were compared it may be chance (Holm)"
+    return [
+        replace(d, verdict=INCONCLUSIVE, reason=f"{d.reason}; {chance}")
+        if str(n) in tested and str(n) not in held.get(d.verdict, tested)
+        else d
+        for n, d in enumerate(decisions)
+    ]
 
 
 def effect(base: Sequence[float], head: Sequence[float], *, level: float = gate.LEVEL) -> Effect:
@@ -123,11 +170,17 @@ def decide(
 
 def _timed(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
     before, now = (_medians(run.measurements) for run in (base, head))
-    judged = {o.case for o in head.outcomes if o.status == "ok"}
-    for (case, metric), values in now.items():
+    fine = [{o.case for o in run.outcomes if o.status == "ok"} for run in (base, head)]
+    right = fine[0] & fine[1]  # what is not right has no speed, and is nobody's baseline
+    for (case, metric), known in before.items():
         threshold = policy.threshold(case, COMPARED[metric])
-        known = before.get((case, metric))
-        if known and threshold is not None and case in judged and min(*known, *values) > 0:
+        if threshold is None or case not in right:
+            continue
+        values = now.get((case, metric))
+        if values is None:
+            reason = "measured in base, but not in head"
+            yield Decision(case, metric, INCONCLUSIVE, base.run_id, threshold, reason=reason)
+        elif min(*known, *values) > 0:
             yield decide(case, metric, known, values, threshold, told=base.run_id)
 
 
@@ -143,41 +196,6 @@ def _medians(records: Iterable[Measurement]) -> dict[tuple[Case, str], list[floa
     }
 
 
-def _verdicts(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
-    """Of every case that both runs have: was it right, and how nearly?"""
-    before, now = (_standing(run) for run in (base, head))
-    for case, (rank, name) in now.items():
-        if case not in before or policy.threshold(case, "conformance") is None:
-            continue
-        old, was = before[case]
-        if rank is None or old is None:
-            continue
-        verdict = gate.grown(old, rank)
-        reason = name if name == was else f"{was} to {name}"
-        yield Decision(case, "conformance", verdict, base.run_id, reason=reason)
-
-
-def _standing(run: Run) -> dict[Case, tuple[int | None, str]]:
-    """Of each case the place of its worst verdict in `gate.RANKS` and its name; behind them all is
-    a case that did not end well, and None one of which nothing is known."""
-    worst: dict[Case, int] = {}
-    for row in run.agreements:
-        place = gate.rank(row.verdict)
-        if place is not None:
-            worst[row.case] = max(worst.get(row.case, 0), place)
-    found: dict[Case, tuple[int | None, str]] = {}
-    for outcome in run.outcomes:
-        case = outcome.case
-        if outcome.status == "ok":
-            place = worst.get(case)
-            found[case] = (place, gate.RANKS[place][0] if place is not None else "ok")
-        elif outcome.status in ("unsupported", "interrupted"):
-            found[case] = (None, outcome.status)
-        else:
-            found[case] = (len(gate.RANKS), outcome.status)
-    return found
-
-
 def _counts(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
     before, now = (
         {fact.case: fact.facts for fact in run.facts if "parameter_dtypes" in fact.facts}
@@ -191,13 +209,3 @@ def _counts(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
             if type(old) is int and type(new) is int:
                 reason = f"{old:,}" if old == new else f"{old:,} to {new:,}"
                 yield Decision(case, name, gate.grown(old, new), base.run_id, reason=reason)
-
-
-def _missing(base: Run, head: Run) -> list[str]:
-    """Cases that were fine in base and are not in head at all."""
-    there = {outcome.case for outcome in head.outcomes}
-    return [
-        f"{outcome.case.suite}/{outcome.case.key}"
-        for outcome in base.outcomes
-        if outcome.status == "ok" and outcome.case not in there
-    ]

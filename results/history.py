@@ -1,6 +1,7 @@
 """How figures went from run to run, on one machine, and where they changed.
 
-A series is one metric of one case on one machine over the stored runs of it, oldest first; a point
+A series is one metric of one case on one machine and with the same settings over the stored runs of
+it, oldest first; a point
 is the median of a run. Change points are found on logarithms, after values that stand alone were
 clipped (F. R. Hampel, JASA 69, 1974), by PELT (R. Killick, P. Fearnhead, I. A. Eckley, JASA 107,
 2012) for changes of the mean. This is for people who look, and decides nothing: see docs/gate.md.
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from results import machines, store
+from results import machines, settings, store
 from results.records import Case
 from results.store import Run, StoreError
 from results.summary import measured
@@ -62,11 +63,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Series:
-    """One metric of one case on one machine, oldest first."""
+    """One metric of one case on one machine, with the same settings, oldest first."""
 
     case: Case
     metric: str
     machine: str
+    settings: str
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
 
@@ -94,16 +96,16 @@ def stored(root: Path, branch: str | None = None) -> Iterator[list[Run]]:
 def series(runs: Iterable[Run], *, metrics: Sequence[str] = METRICS) -> list[Series]:
     """The series of runs, each with its changes. Runs that did not record their machine are of one
     machine with each other only."""
-    found: dict[tuple[Case, str, str], list[Point]] = defaultdict(list)
+    found: dict[tuple[Case, str, str, str], list[Point]] = defaultdict(list)
     for run in runs:
         fine = {outcome.case for outcome in run.outcomes if outcome.status == "ok"}
-        told = machines.name(run.environment)
+        made = machines.name(run.environment), settings.name(run.environment)
         versions = machines.versions(run.environment)
         for figure in measured(run.measurements):
             if figure.metric in metrics and figure.case in fine and figure.value.median > 0:
                 started = str(run.environment.get("started", ""))
                 point = Point(run.run_id, started, figure.value.median, versions)
-                found[figure.case, figure.metric, told].append(point)
+                found[figure.case, figure.metric, *made].append(point)
     return [
         Series(*key, tuple(points), tuple(changes(points)))
         for key, points in sorted(found.items(), key=lambda item: item[0])

@@ -108,11 +108,13 @@ def decisions(found: Sequence[Decision]) -> Table:
 
 def history(found: Sequence[Series]) -> Table:
     """One row per change of a series; one for a series without."""
-    table = _table("case", "metric", "machine", "runs", "now", "change", "since", "note")
+    table = _table(
+        "case", "metric", "machine", "settings", "runs", "now", "change", "since", "note"
+    )
     for one in found:
         last = one.points[-1]
         unit = METRICS.get(one.metric) or DERIVED[one.metric]
-        head = [one.case.key, one.metric, one.machine, str(len(one.points)),
+        head = [one.case.key, one.metric, one.machine, one.settings, str(len(one.points)),
                 display.quantity(last.value, unit[0])]  # fmt: skip
         for change in one.changes:
             point = one.points[change.index]

@@ -318,6 +318,7 @@ class Session:
                 ended=clock.today().isoformat(timespec="seconds"),
                 load_at_end=conditions.load(),
                 seconds=self._runner.spent(),
+                unreached=len({*self.cases} - {outcome.case for outcome in self.outcomes}),
             )
         except StoreError as error:  # the disk is full: what was measured is kept all the same
             self.problem = str(error)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,23 @@ def test_a_step_of_five_percent_is_found_where_it_is():
     near = [any(abs(place - 20) <= 2 for place in places) for places in found]
     assert sum(near) >= 98
     assert sum(len(places) - 1 for places in found if places) <= 5
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"threads": 8}, {"preset": "full"}, {"allocator": "default"}, {"isolation": "adapter"},
+     {"isa": "avx2"}, {"variables": {"OMP_WAIT_POLICY": "ACTIVE"}}],
+)  # fmt: skip
+def test_runs_that_were_made_otherwise_are_another_series(other):
+    made = {"threads": 1, "preset": "standard", "allocator": "pinned", "isolation": "case"}
+    runs = [run(n, 1.0) for n in range(4)]
+    runs = [replace(r, environment={**r.environment, **made, **(other if n > 1 else {})})
+            for n, r in enumerate(runs)]  # fmt: skip
+    found = history.series(runs)
+    assert [len(one.points) for one in found] == [2, 2]
+    assert len({one.settings for one in found}) == 2
+    (name,) = other
+    assert any(str(other[name]) in one.settings or "ACTIVE" in one.settings for one in found)
 
 
 def test_nothing_is_found_where_nothing_changed():

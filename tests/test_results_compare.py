@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ def test_a_case_that_was_right_and_is_not_is_a_regression(status):
     base = [verdict_of("rounding-equal"), ok(), *step_times(1, 1, 1)]
     found = compared(base, [ok(status=status), *step_times(1, 1, 1)])
     assert found["conformance"].verdict == "regressed"
-    assert found["conformance"].reason == f"rounding-equal to {status}"
+    assert found["conformance"].reason == f"rounding-equal to {status}: because"
     assert "step_time" not in found  # what is not right has no speed
 
 
@@ -141,9 +142,63 @@ def test_other_machines_versions_and_missing_cases_are_told():
     other = {**MACHINE, "versions": {"torch": "2.14.0"},
              "fingerprint": {"id": "b", "cpu": {"model": "EPYC", "cores": 2}}}  # fmt: skip
     found = compare.compare(run(ok()), run(environment=other), Policy())
-    assert list(found.refusals) == ["cpu model is EPYC, but was Xeon"]
+    assert list(found.machines) == ["cpu model is EPYC, but was Xeon"]
     assert "torch is 2.14.0, but was 2.13.0" in found.notes
     assert any("1 cases of base are not in head: performance/train/mlp" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "metric", "verdict", "reason"),
+    [
+        ("ok", "unsupported", "support", "regressed", "support lost: because"),
+        ("ok", "interrupted", "support", "inconclusive", "not measured in head: because"),
+        ("unsupported", "ok", "support", "improved", "unsupported to rounding-equal"),
+        ("unsupported", "crashed", "conformance", "inconclusive", "no baseline"),
+        ("crashed", "unsupported", "conformance", "inconclusive", "no baseline"),
+        ("divergent", "divergent", "conformance", "inconclusive", "no baseline"),
+        ("divergent", "ok", "conformance", "improved", "divergent to rounding-equal"),
+        ("divergent", "ok", "support", "inconclusive", "no baseline, since it is divergent"),
+        ("interrupted", "ok", "support", "inconclusive", "no baseline, since it is interrupted"),
+    ],
+)
+def test_no_end_of_a_case_is_left_out(old, new, metric, verdict, reason):
+    records = [verdict_of("rounding-equal"), *step_times(1, 1, 1)]
+    found = compared([*records, ok(status=old)], [*records, ok(status=new)])
+    assert found[metric].verdict == verdict
+    assert found[metric].reason.startswith(reason)
+    assert "step_time" not in found  # neither a speed of what is wrong, nor a baseline that is
+
+
+def test_what_neither_run_supports_is_listed_with_its_reason():
+    missing = [ok(status="unsupported")]
+    found = compare.compare(run(*missing), run(*missing), Policy())
+    assert found.decisions == []
+    assert found.ungated == {CASE: "unsupported in both: because"}
+
+
+def test_a_time_that_head_lacks_is_not_decided():
+    found = compared([*step_times(1, 1, 1), ok()], [ok()])
+    assert found["step_time"].verdict == "inconclusive"
+
+
+def test_of_many_times_that_are_compared_some_are_slower_by_chance():
+    """40 cases of equal programs, of which one came out slower by chance, at p about 0.005."""
+
+    def times(median, scatter):
+        return (median - scatter, median, median + scatter)
+
+    cases = [replace(CASE, model=f"m{n}") for n in range(40)]
+    base = [r for c in cases for r in (*step_times(*times(1.0, 0.01), case=c), ok(c))]
+    head = [r for c in cases[1:] for r in (*step_times(*times(1.0, 0.01), case=c), ok(c))]
+    odd = [*step_times(*times(1.04, 0.01), case=cases[0]), ok(cases[0])]
+    found = compare.compare(run(*base), run(*head, *odd), Policy()).decisions
+    assert [d.verdict for d in found if d.case == cases[0]] == ["inconclusive"]
+    assert "among 40 times that were compared it may be chance (Holm)" in found[0].reason
+    alone = compare.compare(run(*base), run(*odd), Policy()).decisions
+    assert [d.verdict for d in alone if d.case == cases[0]] == ["regressed"]
+    clear = [*step_times(*times(1.5, 0.01), case=cases[0]), ok(cases[0])]
+    found = compare.compare(run(*base), run(*head, *clear), Policy()).decisions
+    assert [d.verdict for d in found if d.case == cases[0]] == ["regressed"]
 
 
 # -- commands --------------------------------------------------------------------------------------
@@ -195,6 +250,60 @@ def test_gate_ends_with_0_1_2_or_3(stored, tmp_path):
     assert stored("gate", "base", "there", "--other-machine")[0] == 0
     assert stored("compare", "base", "slow")[0] == 0
     assert stored("compare", "base", "none")[0] == 3
+
+
+MADE = {"preset": "standard", "threads": 1, "allocator": "pinned", "isolation": "case"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"threads": 8}, {"preset": "full"}, {"allocator": "default"}, {"isolation": "adapter"},
+     {"isa": "avx2"}, {"variables": {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}}],
+)  # fmt: skip
+def test_runs_that_were_made_otherwise_are_not_compared(stored, tmp_path, other):
+    base, head = step_times(0.1, 0.1001, 0.0999), step_times(0.05, 0.0501, 0.0499)
+    stored.store("base", *base, ok(), environment={**MACHINE, **MADE})
+    stored.store("head", *head, ok(), environment={**MACHINE, **MADE, **other})
+    code, _, err = stored("gate", "base", "head", "-o", tmp_path / "out")
+    assert code == 3
+    assert "not decided, since the runs were made with different settings: " in err
+    assert "but was" in err
+    told = json.loads((tmp_path / "out" / "gate.json").read_text())
+    assert told["decisions"] == []
+    assert told["exit_code"] == 3
+    assert "not decided" in (tmp_path / "out" / "gate.svg").read_text()
+    code, out, _ = stored("gate", "base", "head", "--other-settings")
+    assert code == 0
+    assert "improved" in out
+    assert "warning: another setting: " in stored("compare", "base", "head")[2]
+
+
+def test_where_things_are_is_no_setting(stored):
+    for name, place in (("base", "/a"), ("head", "/b")):
+        where = {"variables": {"PYTHONPATH": place, "LD_LIBRARY_PATH": place}}
+        stored.store(name, *step_times(1, 1, 1), ok(), environment={**MACHINE, **MADE, **where})
+    assert stored("gate", "base", "head")[0] == 0
+
+
+@pytest.mark.parametrize("more", [{}, {"ended": "2026-01-01T01:00:00", "unreached": 3}])
+def test_a_run_that_was_stopped_does_not_pass(stored, more):
+    began = {**MACHINE, "started": "2026-01-01T00:00:00"}
+    stored.store("base", *step_times(1, 1, 1), ok(),
+                 environment={**began, "ended": "2026-01-01T01:00:00"})  # fmt: skip
+    stored.store("head", *step_times(1, 1, 1), ok(), environment={**began, **more})
+    code, out, _ = stored("gate", "base", "head")
+    assert code == 3
+    assert "head was stopped before its end" in out
+
+
+def test_support_that_was_lost_is_1_in_all_that_a_gate_says(stored, tmp_path):
+    stored.store("base", *step_times(1, 1, 1), ok())
+    stored.store("head", ok(status="unsupported"))
+    code, out, _ = stored("gate", "base", "head", "-o", tmp_path / "out")
+    assert code == 1
+    assert "1 regressed" in out
+    assert "support lost" in (tmp_path / "out" / "gate.md").read_text()
+    assert "1 regressed" in (tmp_path / "out" / "gate.svg").read_text()
 
 
 def test_gate_takes_a_policy_and_refuses_a_wrong_one(stored, tmp_path):

@@ -21,6 +21,7 @@ _HEIGHT = 260
 _COLUMNS = (
     Column("Case"),
     Column("Metric"),
+    Column("Settings", hint="of the runs: those with others are another series"),
     Column("Runs", True),
     Column("Now", True, "in the last run"),
     Column("Change", True, "of its level; above 1 is slower or larger"),
@@ -66,6 +67,7 @@ def _row(series: Series, change: Change) -> Row:
         "",
         (
             Cell(series.metric),
+            Cell(display.shorten(series.settings, 120) or display.NONE),
             Cell(str(len(series.points))),
             Cell(display.quantity(series.points[-1].value, _unit(series))),
             Cell(f"{change.ratio:.3f}×"),
@@ -91,11 +93,13 @@ def panel(series: Series, anchors: Anchors) -> Panel:
     )
     columns = (Column("Run"), Column("Started"), Column("Value", True), Column("Change"))
     table = Table(f"{series.metric} of {series.case.key}", columns, rows)
-    place = (series.case.suite, series.case.key, series.metric, series.machine)
+    place = (series.case.suite, series.case.key, series.metric, series.machine,
+             *filter(None, [series.settings]))  # fmt: skip
     chart = _chart(series, anchors.take("chart", "history", *place))
     machine = f"machine {series.machine}" if series.machine else "a machine that is not recorded"
+    detail = "; ".join(filter(None, [machine, series.settings]))
     return Panel(
-        f"{series.metric}, {series.case.key}", machine, anchors.take("history", *place),
+        f"{series.metric}, {series.case.key}", detail, anchors.take("history", *place),
         (Exhibit(table, chart),),
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reports.exhibits import Cell, Column, Row, Table
 from reports.sections.gate import BADGES, interval, three
-from results import describe, display, machines
+from results import describe, display, machines, settings
 from results.announce import label
 from results.compare import Comparison, compare
 from results.gate import VERDICTS
@@ -42,15 +42,24 @@ class Versus:
     counts: tuple[tuple[str, int], ...]
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader should know before the table."""
+        shown = self.comparison
+        undecided = [shown.undecided] if shown.undecided else []
+        return [*shown.machines, *shown.settings, *undecided, *shown.notes]
+
+    @property
     def title(self) -> str:
         names = (display.shorten(run.run_id, 60) for run in (self.head, self.base))
         return " against ".join(names)
 
 
 def earlier(runs: Sequence[Run]) -> list[Run]:
-    """Whom the last of these runs, oldest first, is compared with: its predecessor, then the
-    newest with each other set of versions, then further ones, at most MOST in all."""
-    *before, head = runs
+    """Whom the last of these runs, oldest first, is compared with, of those that were made with its
+    settings: its predecessor, then the newest with each other set of versions, then further ones,
+    at most MOST in all."""
+    *every, head = runs
+    before = [r for r in every if not settings.differences(head.environment, r.environment)]
     seen = {_versions(head)}
     picked = before[-1:]
     seen |= {_versions(run) for run in picked}
