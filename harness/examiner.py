@@ -46,13 +46,13 @@ class Examiner:
         self._memo = memo
         self._asked: Mapping[Case, Sequence[Exercise]] = {}
         self._in_turn: Collection[str] = ()
-        #: What any adapter is asked, by (suite, subject) and by these with mode and precision.
+        #: What any adapter is asked, by what `_subject` and what `_numbers` say of a case.
         self._subjects: dict[tuple[str, ...], dict[str, Exercise]] = {}
         self._together: dict[Case, list[Case]] = {}
         self._done: dict[Case, Answers] = {}  # of cases that were asked with another one
         self._lock = threading.RLock()
-        self._expected: dict[str, Tensors] = {}
-        self._inputs: dict[str, Path] = {}
+        self._expected: dict[tuple[str, int], Tensors] = {}
+        self._inputs: dict[tuple[str, ...], Path] = {}
 
     def learn(
         self,
@@ -71,11 +71,13 @@ class Examiner:
         for case in together:
             if case.suite not in in_turn:
                 self._together[_program(case)].append(case)
-        self._asked = asked
+        self._asked = {
+            case: [exercise.at(case.precision) for exercise in own] for case, own in asked.items()
+        }
         self._in_turn = in_turn
         self._subjects = defaultdict(dict)
-        for case, own in asked.items():
-            for about in (_subject(case), _subject(case)[:2]):
+        for case, own in self._asked.items():
+            for about in (_subject(case), _numbers(case)):
                 self._subjects[about] |= {exercise.key: exercise for exercise in own}
 
     def knows(self, case: Case) -> bool:
@@ -89,11 +91,12 @@ class Examiner:
     def expected(self, exercise: Exercise) -> Tensors:
         """What NumPy says that the results should be."""
         with self._lock:
-            if exercise.key not in self._expected:
+            known = exercise.key, exercise.bits
+            if known not in self._expected:
                 question = {"exercise": exercise.digest}
                 made = self._memo.get(question, lambda: exercises.expected(exercise))
-                self._expected[exercise.key] = made
-            return self._expected[exercise.key]
+                self._expected[known] = made
+            return self._expected[known]
 
     def answers(self, case: Case, client: Callable[[], Client]) -> Answers:
         """The results of a case's exercises in a worker. Raises WorkerFailure."""
@@ -157,7 +160,7 @@ class Examiner:
             timeout=self._pool.settings.case_timeout,
             setting=_setting(case),
             calls={e.key: dataclasses.asdict(e.call) for e in self.exercises(case)},
-            inputs=str(self._inputs_file(case.suite, case.model)),
+            inputs=str(self._inputs_file(case)),
             out=str(out),
         )
         results: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
@@ -188,7 +191,8 @@ class Examiner:
         if not asked:
             return {}
         # against the same program without noise: what is wrong with it is no rounding
-        (clean, *runs), _ = self._ask(exact, client, [None, *noises], asked=asked)
+        inputs = self._inputs_file(case)  # the numbers that the precision sees
+        (clean, *runs), _ = self._ask(exact, client, [None, *noises], asked=asked, inputs=inputs)
         found = {}
         for exercise in asked:
             for name, value in clean.get(exercise.key, {}).items():
@@ -240,7 +244,7 @@ class Examiner:
             calls={e.key: dataclasses.asdict(e.call) for e in asked},
             by={e.key: list(e.by) for e in asked if case.mode == "train"},
             noises=list(noises),
-            inputs=str(inputs or self._inputs_file(case.suite, case.model)),
+            inputs=str(inputs or self._inputs_file(case)),
             out=str(out),
         )
         runs: list[dict[str, dict[str, np.ndarray]]] = [defaultdict(dict) for _ in noises]
@@ -251,15 +255,15 @@ class Examiner:
         out.unlink()
         return runs, told["failed"]
 
-    def _inputs_file(self, suite: str, subject: str) -> Path:
-        """A file with inputs and cotangents of all exercises of a subject."""
+    def _inputs_file(self, case: Case) -> Path:
+        """A file with inputs and cotangents of all exercises of a subject in a precision."""
         with self._lock:
-            place = f"{suite}-{subject}"
-            if place not in self._inputs:
-                path = self._pool.scratch_file(f"exercises-{place}.npz")
-                save_tensors(path, self._handed(self._subjects[suite, subject].values()))
-                self._inputs[place] = path
-            return self._inputs[place]
+            about = _numbers(case)
+            if about not in self._inputs:
+                path = self._pool.scratch_file(f"exercises-{'-'.join(about)}.npz")
+                save_tensors(path, self._handed(self._subjects[about].values()))
+                self._inputs[about] = path
+            return self._inputs[about]
 
     def _handed(self, asked: Iterable[Exercise]) -> dict[str, np.ndarray]:
         """What a worker needs to do exercises: inputs, and cotangents of their outputs."""
@@ -280,6 +284,11 @@ def _program(case: Case) -> Case:
 
 def _subject(case: Case) -> tuple[str, ...]:
     return case.suite, case.model, case.mode, case.precision
+
+
+def _numbers(case: Case) -> tuple[str, ...]:
+    """What is the same of cases that get the same numbers."""
+    return case.suite, case.model, case.precision
 
 
 def _setting(case: Case) -> dict[str, Any]:

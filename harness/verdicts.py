@@ -28,6 +28,8 @@ def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") 
     assert worst is not None
     if worst.ratio is None or worst.floor is None:
         bound = worst.reason or f"but should be at most {judge.IDENTITY:.0e}"
+    elif worst.ratio <= judge.PRECISION_EQUAL and worst.error >= judge.CAP:
+        bound = f"but should be below {judge.CAP:g}, whatever the noise floor"
     else:
         allowed = f"{judge.PRECISION_EQUAL:g} times"
         bound = (

@@ -35,10 +35,11 @@ def row(variant: str, again: Tensors, first: Tensors, floors: Mapping[str, float
     }
     differing = [name for name in again if not np.array_equal(again[name], first[name])]
     worst = max(ratios, key=lambda name: ratios[name])
-    ratio = ratios[worst]
+    ratio, floor = ratios[worst], noise.floor(worst, "fp32")
     reason = f"{len(differing)} of {len(again)} tensors differ, most {worst}" if differing else ""
-    verdict = "bitwise" if not differing else judge.verdict_of(max(ratio, math.ulp(0.0)))
-    floor = noise.floor(worst, "fp32")
+    verdict = (
+        "bitwise" if not differing else judge.verdict_of(max(ratio, math.ulp(0.0)), ratio * floor)
+    )
     source = f"the first run; now {VARIANTS[variant]}"
     return Judgement("repeat", variant, ratio * floor, floor, ratio, verdict, source, reason)
 

@@ -125,11 +125,11 @@ def _judged(
     ratio = error / floor
     if precision == "fp64":
         if judge.PRECISION_EQUAL * floor > exercise.bound:
-            same = ratio <= judge.PRECISION_EQUAL
+            same = judge.verdict_of(ratio, error) != "divergent"
             return _row(exercise, name, error, floor, ratio, "identical" if same else "divergent")
         verdict = "identical" if error <= exercise.bound else "divergent"
         return _row(exercise, name, error, None, None, verdict)
-    return _row(exercise, name, error, floor, ratio, judge.verdict_of(ratio))
+    return _row(exercise, name, error, floor, ratio, judge.verdict_of(ratio, error))
 
 
 def _row(

@@ -29,6 +29,8 @@ ELEMENTS = 600
 #: factor 4 between verdicts; and an error in a single element shows along every one of them.
 DIRECTIONS = 16
 PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
+#: Precision -> significant bits of what an exercise is given in it.
+BITS = {"fp64": 53, "fp32": 24, "bf16": 8, "fp16": 11}
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Exercise:
 
     subject     what its verdict counts for: an operation, say
     name        tells the exercises of one subject apart
-    inputs      name -> values. Floating-point values have to survive bfloat16 and float16
-                (`coarse`), unless `precisions` says that the exercise is not run there: then every
-                precision sees the same numbers, and has the same reference
+    inputs      name -> values. Those of floating-point numbers have up to 53 significant bits, so
+                that float64 which is float32 inside shows even where values are only moved. A lower
+                precision gets them rounded to what it holds (`at`), and has a reference of its own
     by          inputs by which the results are differentiated; above ELEMENTS elements along
                 DIRECTIONS
     exact       every precision has to give exactly the reference
@@ -48,6 +50,7 @@ class Exercise:
     reference   gives the expected results where NumPy does not get them by running `call`
     worst       whether of all outputs only the one that is furthest off is told: those of one
                 operation at many sizes
+    bits        significant bits of inputs and cotangents
     """
 
     subject: str
@@ -60,12 +63,16 @@ class Exercise:
     bound: float = 1e-10
     reference: Callable[[], Tensors] | None = None
     worst: bool = False
+    bits: int = BITS["fp64"]
 
-    def __post_init__(self) -> None:
-        if "bf16" in self.precisions:
-            for name, value in self.inputs.items():
-                if value.dtype.kind == "f" and not _same(value, coarse(value)):
-                    raise ValueError(f"{self.key}: {name} has values that bfloat16 does not hold")
+    def at(self, precision: str) -> Exercise:
+        """The same with inputs and cotangents that a precision holds."""
+        bits = BITS[precision]
+        inputs = {
+            name: rounded(value, bits) if value.dtype.kind == "f" else value
+            for name, value in self.inputs.items()
+        }
+        return dataclasses.replace(self, inputs=inputs, bits=bits)
 
     @property
     def key(self) -> str:
@@ -74,7 +81,7 @@ class Exercise:
     @property
     def digest(self) -> str:
         """Changes with anything on which the results depend."""
-        told = [self.key, dataclasses.asdict(self.call), self.by, self.exact]
+        told = [self.key, dataclasses.asdict(self.call), self.by, self.exact, self.bits]
         made = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for name, value in sorted(self.inputs.items()):
             made.update(f"{name}{value.dtype}{value.shape}".encode() + value.tobytes())
@@ -99,18 +106,20 @@ def essentials(exercises: Sequence[Exercise]) -> list[Exercise]:
     return [e for i, e in enumerate(exercises) if i == 0 or e.name in ESSENTIAL]
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a, b, equal_nan=True)
+def rounded(x: np.ndarray, bits: int) -> np.ndarray:
+    """`x` rounded to `bits` significant bits, whatever its exponent."""
+    mantissa, exponent = np.frexp(np.asarray(x, np.float64))
+    return np.asarray(np.ldexp(np.rint(mantissa * 2.0**bits), exponent - bits))
 
 
 def coarse(x: np.ndarray) -> np.ndarray:
     """`x` rounded to 8 significant bits, which bfloat16 holds, and float16 where it is in range."""
-    mantissa, exponent = np.frexp(np.asarray(x, np.float64))
-    return np.asarray(np.ldexp(np.rint(mantissa * 2**8), exponent - 8))
+    return rounded(x, BITS["bf16"])
 
 
 def cotangents(exercise: Exercise, outputs: Tensors) -> dict[str, np.ndarray]:
-    """A fixed random vector per floating-point output: small integers for an exact exercise."""
+    """A fixed random vector per floating-point output, of as many bits as the inputs; of small
+    integers for an exact exercise."""
     made = {}
     for name, value in outputs.items():
         if value.dtype.kind != "f":
@@ -118,7 +127,7 @@ def cotangents(exercise: Exercise, outputs: Tensors) -> dict[str, np.ndarray]:
         digest = hashlib.sha256(f"{exercise.key}:{name}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         drawn = rng.integers(1, 3, value.shape) * rng.choice([-1.0, 1.0], value.shape)
-        made[name] = drawn if exercise.exact else coarse(rng.normal(size=value.shape))
+        made[name] = drawn if exercise.exact else _normal(rng, value.shape, exercise.bits)
     return made
 
 
@@ -138,6 +147,10 @@ def projected(exercise: Exercise, name: str, gradient: np.ndarray) -> np.ndarray
         return gradient
     wide = gradient.astype(np.float64)
     return np.array([np.sum(wide * signs) for signs in directions(exercise, name)])
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], bits: int) -> np.ndarray:
+    return rounded(rng.normal(size=shape), bits)
 
 
 def expected(exercise: Exercise, ops: Ops | None = None) -> dict[str, np.ndarray]:

@@ -28,6 +28,9 @@ Tensors = Mapping[str, np.ndarray]
 IDENTITY = 1e-10
 ROUNDING_EQUAL = 4.0
 PRECISION_EQUAL = 20.0
+#: An error of this size is divergent whatever the floor. Below it ||x - r|| < ||r|| / 2, which makes
+#: sure that x is nearer to the reference r than to nothing, since ||x|| >= ||r|| - ||x - r||.
+CAP = 0.5
 #: A float64 reference whose own relative rounding noise is above this has no digits to compare.
 NULL = 0.1
 
@@ -90,6 +93,9 @@ def _identical(name: str, value: np.ndarray, reference: Reference) -> Judgement:
     if name not in reference.tensors:
         return _mistrusted(name, reference.name, "no reference has this tensor")
     error, problem = normwise(value, reference.tensors[name]), unusable(reference.tensors[name])
+    floor = reference.floor(name, "fp64")
+    if not problem and (loud := _too_loud(name, error, floor, reference, "fp64")):
+        return loud
     wrong = error > IDENTITY or problem  # noise may round to zero in one framework
     if wrong and _follows_null(name, reference) and np.isfinite(value).all():
         reason = "the reference is rounding noise; outputs are compared instead"
@@ -98,15 +104,29 @@ def _identical(name: str, value: np.ndarray, reference: Reference) -> Judgement:
         )
     if problem:
         return _mistrusted(name, reference.name, problem)
-    floor, ratio = reference.floor(name, "fp64"), None
+    ratio = None
     if PRECISION_EQUAL * floor > IDENTITY:
         ratio = error / floor
-        same = ratio <= PRECISION_EQUAL
+        same = verdict_of(ratio, error) != "divergent"
     else:
         same = error <= IDENTITY
     verdict = "identical" if same else "divergent"
     shown = None if ratio is None else floor
     return Judgement(quantity, tensor, error, shown, ratio, verdict, reference.name)
+
+
+def _too_loud(
+    name: str, error: float, floor: float, reference: Reference, prec: str
+) -> Judgement | None:
+    """A null gradient is as large as rounding makes it, and no larger."""
+    ratio = error / floor
+    if not reference.is_null(name, prec) or ratio <= PRECISION_EQUAL or math.isinf(error):
+        return None
+    reason = (
+        f"the reference is rounding noise, and this {ratio:.3g} times as large as rounding makes "
+        f"it, but should be at most {PRECISION_EQUAL:g} times"
+    )
+    return Judgement(*split(name), error, floor, ratio, "divergent", reference.name, reason)
 
 
 def _follows_null(name: str, reference: Reference) -> bool:
@@ -166,12 +186,16 @@ def _by_ratio(name: str, value: np.ndarray, reference: Reference, prec: str) -> 
     problem = unusable(reference.tensors[name])
     if problem and not (null and np.isfinite(value).all()):
         return _mistrusted(name, reference.name, problem)
+    if null and not problem and (loud := _too_loud(name, error, floor, reference, prec)):
+        return loud
     if null and (problem or math.isfinite(error)):
         reason = "the reference is below the noise of this precision; outputs are compared instead"
         return Judgement(
             quantity, tensor, error, floor, ratio, "null-gradient", reference.name, reason
         )
-    return Judgement(quantity, tensor, error, floor, ratio, verdict_of(ratio), reference.name)
+    return Judgement(
+        quantity, tensor, error, floor, ratio, verdict_of(ratio, error), reference.name
+    )
 
 
 def silent_precision(
@@ -209,10 +233,13 @@ def silent_precision(
     return [replace(row, reason=reason) if row.verdict == "divergent" else row for row in rows]
 
 
-def verdict_of(ratio: float) -> str:
-    """The verdict that a ratio of error to noise floor stands for."""
+def verdict_of(ratio: float, error: float = 0.0) -> str:
+    """The verdict that a ratio of error to noise floor stands for, and the error itself where it is
+    CAP or more."""
     if ratio == 0:
         return "bitwise"
+    if error >= CAP:
+        return "divergent"
     if ratio <= ROUNDING_EQUAL:
         return "rounding-equal"
     return "precision-equal" if ratio <= PRECISION_EQUAL else "divergent"

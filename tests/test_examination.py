@@ -2,6 +2,7 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -127,12 +128,6 @@ def test_strided_inputs_are_handed_over_reversed_and_put_right():
     assert found["gradient:x"].shape == (3, 2)
 
 
-def test_values_that_a_low_precision_cannot_hold_are_refused():
-    with pytest.raises(ValueError, match="x has values that bfloat16 does not hold"):
-        Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])})
-    Exercise("relu", "fine", Call("relu"), {"x": np.array([1.001])}, precisions=("fp64", "fp32"))
-
-
 def large(**changes):
     """An exercise whose gradient is compared along directions."""
     x = np.random.default_rng(0).normal(size=(70, 9)).astype(np.float32).astype(np.float64)
@@ -178,6 +173,21 @@ def test_of_many_sizes_the_worst_is_told():
     assert (row.quantity, row.tensor, row.verdict) == ("output", "sizes: n=3", "divergent")
     (row,) = examination.results(exercise, reference, reference, {}, "fp64")
     assert row.verdict == "identical"
+
+
+def test_every_precision_is_given_all_the_digits_that_it_holds():
+    fine = Exercise("relu", "fine", Call("relu"), {"x": np.array([1 / 3]), "n": np.array([3])})
+    held = {"fp64": np.float64, "fp32": np.float32, "bf16": ml_dtypes.bfloat16, "fp16": np.float16}
+    seen = set()
+    for precision, dtype in held.items():
+        given = fine.at(precision)
+        (x,) = given.inputs["x"]
+        seeds = exercises.cotangents(given, {"output": np.zeros(9)})["output"]
+        assert x == np.float64(dtype(1 / 3))
+        np.testing.assert_array_equal(seeds, seeds.astype(dtype).astype(np.float64))
+        assert given.inputs["n"] == 3
+        seen |= {x, given.digest}
+    assert len(seen) == 8
 
 
 def test_coarse_values_survive_bfloat16():

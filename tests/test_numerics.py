@@ -10,10 +10,13 @@ from hypothesis.extra import numpy as hnp
 
 from adapters import model as models
 from adapters import training
+from adapters.exercise import Call
 from adapters.numpy_optimizers import clip
 from adapters.numpy_reference import NumpyOps
-from numerics import floor, judge, reference
+from harness.verdicts import divergence
+from numerics import examination, floor, judge, reference
 from numerics.errors import normwise
+from numerics.exercises import Exercise
 from numerics.judge import Reference
 from numerics.oracle import consensus
 
@@ -117,6 +120,36 @@ def test_a_gradient_that_is_noise_is_null_and_so_is_its_update():
     tensors = {"gradient:w": -noise, "update@1:w": -noise}
     for verdicts in (judge.identity(tensors, found), judge.precision(tensors, found, "fp32")):
         assert [j.verdict for j in verdicts] == ["null-gradient"] * 2
+
+
+def test_a_null_gradient_is_no_larger_than_rounding_makes_it():
+    noise = np.array([1e-17, -2e-17])
+    found = Reference({"gradient:w": noise}, "r", {"gradient:w": 1e9})
+    for tensors, verdict in (
+        ({"gradient:w": 30 * noise}, "null-gradient"),
+        ({"gradient:w": X}, "divergent"),
+    ):
+        row = only(judge.identity(tensors, found))
+        assert row.verdict == verdict
+    huge = only(judge.precision({"gradient:w": 1e6 * X}, found, "fp32"))
+    assert huge.verdict == "divergent"
+    assert "times as large as rounding makes it" in huge.reason
+    assert only(judge.precision({"gradient:w": 1e-9 * X}, found, "fp32")).verdict == "null-gradient"
+
+
+def test_an_error_of_100_percent_is_within_no_floor():
+    floors = {"gradient:w": 0.09}  # 20 times that is 180%
+    assert ratio(0 * X, X, floors).verdict == "divergent"
+    assert ratio(-X, X, floors).verdict == "divergent"
+    assert ratio(0.51 * X, X, floors).verdict == "precision-equal"
+    assert judge.verdict_of(1.0, judge.CAP) == "divergent"
+    told = divergence([ratio(0 * X, X, floors)], [], where="")
+    assert "normwise error 1.00e+00, but should be below 0.5, whatever the noise floor" in told
+    exact = Exercise("relu", "usual", Call("relu"), {"x": X})
+    coarse = examination.results(
+        exact, {"output": 0 * X.astype(np.float32)}, {"output": X}, {"output": 0.2}, "fp32"
+    )
+    assert only(coarse).verdict == "divergent"
 
 
 def test_nan_is_never_a_null_gradient():

@@ -110,7 +110,7 @@ def test_the_check_of_exact_exercises_can_fail():
 def test_inputs_fit_float16_where_it_runs():
     for exercise in exercises():
         if "fp16" in exercise.precisions:
-            for name, value in exercise.inputs.items():
+            for name, value in exercise.at("fp16").inputs.items():
                 if value.dtype.kind == "f":
                     half = value.astype(np.float16).astype(np.float64)
                     assert np.array_equal(half, value, equal_nan=True), f"{exercise.key}: {name}"

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from adapters.exercise import Call
-from numerics.exercises import Exercise, coarse
+from numerics.exercises import Exercise
 
 PRECISIONS = ("fp64", "fp32")
 
@@ -28,10 +28,10 @@ def exercises() -> tuple[Exercise, ...]:
     rng = np.random.default_rng(11)
 
     def rows(*shape: int) -> np.ndarray:
-        return coarse(rng.normal(size=shape))
+        return np.asarray(rng.normal(size=shape))
 
-    up, down = coarse(rng.uniform(0.5, 2, 4)), -coarse(rng.uniform(0.5, 2, 4))
-    wide = coarse(rng.uniform(0.5, 2, 7))
+    up, down = rng.uniform(0.5, 2, 4), -rng.uniform(0.5, 2, 4)
+    wide = rng.uniform(0.5, 2, 7)
     return (
         *_in_turn(
             "plain", first=up, other_values=down, another_shape=wide, a_third_shape=rows(9),
@@ -47,7 +47,7 @@ def exercises() -> tuple[Exercise, ...]:
         ),
         *_in_turn(
             "halve_until_small", first=up, more_rounds=100 * up, another_shape=wide,
-            no_round=coarse(0.1 * rows(9)), first_shape_again=down,
+            no_round=0.1 * rows(9), first_shape_again=down,
         ),
         *_in_turn(
             "built_from_shape", first=rows(2, 8), other_values=rows(2, 8),

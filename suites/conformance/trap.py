@@ -11,7 +11,7 @@ import numpy as np
 from adapters.exercise import Call
 from adapters.numpy_optimizers import Optimizer
 from adapters.training import RECIPES
-from numerics.exercises import PRECISIONS, Exercise, coarse, cotangents, expected
+from numerics.exercises import PRECISIONS, Exercise, cotangents, expected
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -81,7 +81,7 @@ class Trap:
         if not self.exercises:
             inputs, pinned = _training(self.recipes[0], decays=not self.single)
             return self._rounded(inputs), pinned
-        exercise = self.exercises[0]
+        exercise = self.exercises[0].at(self.precision)
         tensors = expected(exercise)
         inputs = dict(exercise.inputs)
         if self.shown.startswith("gradient:"):
@@ -120,7 +120,7 @@ class Maker:
         self._rng = np.random.default_rng(number)
 
     def drawn(self, *shape: int, scale: float = 1.0, mean: float = 0.0) -> np.ndarray:
-        return coarse(mean + scale * self._rng.normal(size=shape))
+        return np.asarray(mean + scale * self._rng.normal(size=shape))
 
     def __call__(
         self,

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from numerics.exercises import Exercise
-from suites.conformance.tables.making import INF, NAN, WIDE, case, floats, integers
+from suites.conformance.tables.making import (
+    CLOSE,
+    FINE,
+    INF,
+    NAN,
+    WIDE,
+    case,
+    floats,
+    integers,
+)
 
 ARITHMETIC = ("add", "subtract", "multiply", "divide")
 #: Smooth functions of one argument -> (what they are given, their arguments, extreme values).
@@ -126,6 +135,8 @@ def _comparing() -> Iterator[Exercise]:
     signed = {"a": floats(0.0, -0.0, 1.0), "b": floats(-0.0, 0.0, 1.0)}
     yield case("greater", "ties", signed, by=(), exact=True)
     yield case("greater", "NaN and infinities", {"a": a, "b": b}, by=())
+    close = {"a": np.array([1 + CLOSE, 1.0, 1.0]), "b": np.array([1.0, 1 + CLOSE, 1.0])}
+    yield case("greater", "nearly equal", close, by=(), exact=True, precisions=FINE)
     yield case("greater", "integers", {"a": (3, 4), "b": (3, 4)}, by=(), exact=True)
 
 
@@ -137,7 +148,8 @@ def _casts() -> Iterator[Exercise]:
     step = 2.0**-7  # of bfloat16 above 1; 2^-10 is that of float16
     ties = 1 + step * np.array([1 / 2, 3 / 2, 3 / 4, 1 / 4])
     for dtype in ("bfloat16", "float16", "float32"):
-        yield cast("usual", (3, 4), dtype)
+        # a gradient is rounded on its way back as well: it is asked for where that is exact
+        yield cast("usual", (3, 4), dtype, by=())
         yield cast("ties to even", np.append(ties, -ties), dtype, exact=True, precisions=WIDE)
         yield cast("NaN and infinities", floats(NAN, INF, -INF, 0.0), dtype, by=())
     fine = 1 + step / 8 * np.array([1 / 2, 3 / 2, 3 / 4, 1 / 4])
@@ -145,11 +157,11 @@ def _casts() -> Iterator[Exercise]:
     yield cast("above the largest", np.array([65504.0, 65519.0, 65520.0, -1e6]), "float16", by=(),
                precisions=WIDE)  # fmt: skip
     yield cast("subnormal", np.array([2.0**-15, 3 * 2.0**-25, 2.0**-26]), "float16",
-               precisions=WIDE)  # fmt: skip
-    yield cast("odd sizes", (5, 7))
-    yield cast("size one", (1,))
+               by=(), precisions=WIDE)  # fmt: skip
+    yield cast("odd sizes", (5, 7), by=())
+    yield cast("size one", (1,), by=())
     yield cast("empty", (0, 3))
-    yield cast("non-contiguous", (3, 5), strided=True)
+    yield cast("non-contiguous", (3, 5), strided=True, by=())
     yield cast("integers", np.arange(-128.0, 128.0), exact=True)
 
 
@@ -186,5 +198,7 @@ def _integer_results() -> Iterator[Exercise]:
     yield rounded("edges", floats(127.0, 127.5, -127.5, -128.0, 126.5), exact=True)
     yield rounded("overflow", floats(128.0, 200.0, 256.0, 1e4, -129.0, -200.0, -256.0, -1e4))
     yield rounded("extreme values", floats(1e9, -1e9, 3e9, -3e9, 1e30, -1e30), precisions=WIDE)
+    below = np.array([3 - CLOSE, -3 + CLOSE, 3.0, -3.0])
+    yield rounded("nearly an integer", below, exact=True, precisions=FINE)
     yield rounded("infinities", floats(INF, -INF))
     yield rounded("integers", np.arange(-128.0, 128.0), exact=True)

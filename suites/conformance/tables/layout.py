@@ -27,6 +27,8 @@ def exercises() -> Iterator[Exercise]:
     yield from _lookups()
     yield from _choosing()
     yield case("constant", "usual", {"x": (2, 3)}, body="plus_constant", value=[0.5, -1.0, 3.0])
+    digits = [1 / 3, -2 / 3, 0.1]
+    yield case("constant", "all digits", {"x": (2, 3)}, body="plus_constant", value=digits)
     yield case("constant", "scalar", {"x": (2, 3)}, body="plus_constant", value=0.25)
     yield case(
         "constant", "integers", {"x": (3,)}, body="plus_constant", exact=True, value=[1, -2, 3]

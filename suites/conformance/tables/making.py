@@ -14,6 +14,9 @@ from numerics.exercises import PRECISIONS, Exercise, coarse
 NAN, INF = np.nan, np.inf
 #: Where the values leave the range of float16, or of its normal numbers.
 WIDE = ("fp64", "fp32")
+#: Where numbers differ by less than float32 can tell.
+FINE = ("fp64",)
+CLOSE = 2.0**-40
 #: Where the sums of an exact exercise are above 2^8.
 LONG = ("fp64", "fp32", "fp16")
 SMALLEST = 2.0**-6  # of a drawn number: none is at a kink by chance, or subnormal in float16
@@ -62,12 +65,12 @@ def case(
 
 
 def drawn(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
-    """Numbers that every precision holds."""
+    """Small integers, which every precision holds, or numbers with all of float64's digits."""
     if kind == "integers":
         return np.asarray(rng.integers(-2, 3, shape), np.float64)
     x = rng.normal(size=shape)
     x = np.copysign(np.maximum(np.abs(x), SMALLEST), x)
-    return np.asarray(coarse(np.abs(x) if kind == "positive" else x))
+    return np.asarray(np.abs(x) if kind == "positive" else x)
 
 
 def floats(*values: Any) -> np.ndarray:

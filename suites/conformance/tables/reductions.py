@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from numerics.exercises import Exercise
-from suites.conformance.tables.making import INF, LONG, NAN, WIDE, case, floats, shuffled
+from suites.conformance.tables.making import (
+    CLOSE,
+    FINE,
+    INF,
+    LONG,
+    NAN,
+    WIDE,
+    case,
+    floats,
+    shuffled,
+)
 
 ROWS = floats([1.0, NAN, 2.0], [1.0, INF, 2.0], [INF, -INF, 0.0], [1.0, -2.0, 3.0])
 
@@ -104,6 +114,8 @@ def _argmax() -> Iterator[Exercise]:
     yield index("large reduction", shuffled(2, 4096) % 4093, precisions=WIDE)
     yield index("ties", floats([1.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0], [-0.0, 0.0, -1.0, 0.0]))
     yield index("infinities", floats([1.0, INF, INF], [-INF, -INF, 0.0], [-INF, -INF, -INF]))
+    close = 1 + CLOSE * np.array([[0.0, 1.0, 0.0, -1.0], [-1.0, 0.0, 2.0, 1.0]])
+    yield index("nearly equal", close, exact=True, precisions=FINE)
     yield index("integers", shuffled(5, 8), exact=True)
 
 
@@ -127,6 +139,8 @@ def _top_k() -> Iterator[Exercise]:
     signed = floats([-0.0, 0.0, -1.0, 0.0, -0.0], [0.0, -0.0, 1.0, -0.0, 0.0])
     yield largest("zeros of both signs", signed, exact=True, k=4)
     yield largest("infinities", floats([-INF, 1.0, INF, INF], [-INF] * 4), by=(), k=3)
+    close = 1 + CLOSE * np.array([[0.0, 1.0, 0.0, -1.0], [-1.0, 0.0, 2.0, 1.0]])
+    yield largest("nearly equal", close, exact=True, k=3, precisions=FINE)
     yield largest("integers", shuffled(4, 6), exact=True, k=3)
 
 
