@@ -28,8 +28,8 @@ Tensors = Mapping[str, np.ndarray]
 IDENTITY = 1e-10
 ROUNDING_EQUAL = 4.0
 PRECISION_EQUAL = 20.0
-#: An error of this size is divergent whatever the floor. Below it x is nearer to the reference r than
-#: to nothing: ||x|| >= ||r|| - ||x - r|| > ||x - r|| where ||x - r|| < ||r|| / 2.
+#: An error of this size is divergent whatever the floor. Below it x is nearer to the reference r
+#: than to nothing: ||x|| >= ||r|| - ||x - r|| > ||x - r|| where ||x - r|| < ||r|| / 2.
 CAP = 0.5
 #: A float64 reference whose own relative rounding noise is above this has no digits to compare.
 NULL = 0.1
