@@ -17,7 +17,7 @@ from adapters.registry import UnknownName
 from harness import clock, isa, machine
 from harness.arms import ArmError
 from harness.attempt import Attempt
-from harness.client import WorkerFailure
+from harness.client import NotStarted, WorkerFailure
 from harness.gate import Found, Gate
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
@@ -147,6 +147,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if outcome.status != "ok":
         _end_test(outcome)
     return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
+    """A worker that cannot start ends the run with one line: every other case would fail alike."""
+    if call.excinfo is not None and isinstance(call.excinfo.value, NotStarted):
+        item.config.stash[SESSION].ended_early = True
+        pytest.exit(str(call.excinfo.value), returncode=USAGE)
 
 
 def _elsewhere(item: pytest.Item) -> bool:
@@ -404,6 +412,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _exit_code(session: Session, exitstatus: int) -> int:
     """pytest's exit code as one of Assay's: 0 fine, 1 regressed or divergent, 3 nothing could be
     decided. Whoever presses Ctrl-C gets what a shell says of it."""
+    if session.ended_early:
+        return USAGE
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         return 128 + signal.SIGINT
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:

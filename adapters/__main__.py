@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "--adapters", default="", metavar="A,B", help="only these adapters (default: all)"
     )
     listing.add_argument(
-        "--adapter-module", action="append", default=[], metavar="MODULE",
-        help="a module with a class Adapter; may be repeated",
+        "--adapter-module", action="append", default=[], metavar="MODULE|FILE",
+        help="a module with a class Adapter, or its file; may be repeated",
     )  # fmt: skip
     listing.add_argument(
         "--python", action="append", default=[], metavar="ADAPTER=PATH",
@@ -109,13 +109,21 @@ def describe(module: str) -> dict[str, Any]:
         return {"reason": f"{type(error).__name__}: {error}"}
 
 
-def ask(module: str, *, python: str = sys.executable, timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask(
+    module: str,
+    *,
+    python: str = sys.executable,
+    timeout: float = TIMEOUT,
+    folders: Sequence[Path] = (),
+) -> dict[str, Any]:
     """`describe(module)` under the interpreter `python`, within `timeout` seconds; a process that
-    crashes, hangs or talks rubbish is a reason too."""
-    path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+    crashes, hangs or talks rubbish is a reason too. `folders` are looked in beside the usual
+    places; the working directory is not."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(filter(None, [str(PROJECT), *map(str, folders), inherited]))
     try:
         done = subprocess.run(
-            [python, "-m", "adapters", "describe", "--", module],
+            [python, "-P", "-m", "adapters", "describe", "--", module],
             stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
             env={**os.environ, "PYTHONPATH": path}, encoding="utf-8", errors="replace",
         )  # fmt: skip
@@ -157,7 +165,8 @@ def adapters(
     """One row per adapter. `version` is that of the framework the adapter runs on."""
 
     def row(name: str) -> dict[str, Any]:
-        told = ask(registry.module(name), python=pythons.get(name, sys.executable))
+        python = pythons.get(name, sys.executable)
+        told = ask(registry.module(name), python=python, folders=registry.folders)
         known = {**NOTHING_KNOWN, **told}
         reason = known.pop("reason", "")
         version = known["versions"].get(known["framework"])

@@ -1,8 +1,8 @@
 """Names -> adapters, without importing any of them.
 
 An adapter is a module with a class `Adapter`. It is known by its name here, by an entry point in
-the group `assay.adapters` (name = dotted module), or by `--adapter-module dotted.module`, whose
-last part is then its name.
+the group `assay.adapters` (name = dotted module), or by `--adapter-module`, which takes a dotted
+module or its file; the module's last part is then its name.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import entry_points
+from pathlib import Path
+
+from adapters import modules as places
 
 BUILT_IN = (
     "torch_eager", "torch_compile", "tf_graph", "tf_xla", "jax_jit", "onnx_runtime", "litert",
@@ -105,17 +108,43 @@ class UnknownName(ValueError):
 
 @dataclass(frozen=True)
 class Registry:
-    """Adapter name -> dotted module path."""
+    """Adapter name -> dotted module path; `folders` are where modules lie that Python does not find
+    by itself, and `named` are the adapters that somebody named a module of."""
 
     modules: Mapping[str, str]
+    folders: tuple[Path, ...] = ()
+    named: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, extra_modules: Sequence[str] = ()) -> Registry:
-        """Built-in adapters, then entry points, then `extra_modules`; the later one wins."""
+        """Built-in adapters, then entry points, then `extra_modules`: dotted modules, or files; the
+        later one wins. Raises UnknownName for a file that is not there."""
         modules = {name: f"adapters.{name}" for name in BUILT_IN}
         modules |= {point.name: point.value for point in entry_points(group="assay.adapters")}
-        modules |= {path.rpartition(".")[2]: path for path in extra_modules}
-        return cls(modules)
+        folders: dict[Path, None] = {}
+        named: list[str] = []
+        for text in extra_modules:
+            try:
+                module, folder = places.located(text)
+            except ValueError as error:
+                raise UnknownName(f"--adapter-module {text}: {error}") from None
+            named.append(module.rpartition(".")[2])
+            modules[named[-1]] = module
+            if folder is not None:
+                folders[folder] = None
+        return cls(modules, tuple(folders), tuple(named))
+
+    def require_modules(self, *, elsewhere: Sequence[str] = ()) -> None:
+        """Raises UnknownName where a module that somebody named cannot be found: otherwise each of
+        its cases would say so. Adapters in `elsewhere` have an interpreter that may find it."""
+        for name in self.named:
+            module = self.modules[name]
+            if name not in elsewhere and not places.findable(module, self.folders):
+                raise UnknownName(
+                    f"--adapter-module {module}: there is no such module in {Path.cwd()}, on "
+                    "PYTHONPATH or among the installed packages; name its file instead "
+                    f"(--adapter-module PATH/{name}.py), or put its folder on PYTHONPATH"
+                )
 
     def module(self, name: str) -> str:
         """The module of an adapter or of a control."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from harness import clock
+from harness import clock, logs
 from harness.protocol import VERSION, ProtocolError, decode, encode
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -32,6 +32,12 @@ PINNED_MALLOC = {
 #: Environment of a process whose memory is measured: freed memory goes back at once.
 #: One arena: with several, what XLA's compiling threads leave in theirs differs by megabytes.
 RETURNING_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+
+
+class NotStarted(Exception):
+    """A process that should have become a worker never answered: wrong interpreter, a broken
+    installation, another version. No case is to blame, and every other one would fail alike, so
+    that this ends the run. The text is one line: what is, where its log is, what to do."""
 
 
 class WorkerFailure(Exception):
@@ -80,11 +86,16 @@ class Client:
     python          the interpreter that runs it
     environment     added to this process's environment
     log             the file that receives everything the worker prints
+    kept            the folder that gets a copy of it where it explains a failure
     memory_limit    bytes resident at which the worker is killed
     processors      those that it may run on; empty for all
     project         the folder with Assay's packages that it runs
-    folders         where it looks for packages before that; the first is its working directory
+    folders         where it looks for all other packages first
     name            what the reasons of its failures begin with
+
+    Where the run was started does not matter: the working directory's files are not importable, so
+    that nobody's `harness.py` takes the place of ours. Raises NotStarted, and WorkerFailure where
+    the worker answered that it has no adapter, or the adapter's import ended it.
     """
 
     def __init__(
@@ -100,26 +111,30 @@ class Client:
         project: Path = PROJECT,
         folders: Sequence[Path] = (),
         name: str = "",
+        kept: Path | None = None,
     ) -> None:
         self._name = name
         self._log = log
+        self._kept = kept
         self._memory_limit = memory_limit
         self._buffer = b""
         self._last_id = -1
         self._oom_kills = _oom_kills()
-        paths = [*folders, project]
+        self._about = f"{name}: " * bool(name) + f"the worker of {module} in {python}"
+        started = _start(module, python, environment, log, processors, project, folders)
+        if isinstance(started, str):
+            raise self._not_started(f"cannot be started: {started}")
+        self._process, self._answers = started
+        #: The worker's answer to being started: versions, import time, interpreter.
+        self.hello: dict[str, Any] = {}
         with self._named():
-            started = _start(module, python, environment, log, processors, paths)
-            self._process, self._answers = started
-            #: The worker's answer to being started: versions, import time, interpreter.
             self.hello = self._answer(timeout)
-            if self.hello.get("protocol") != VERSION:
-                self.kill()
-                raise WorkerFailure(
-                    "failed",
-                    f"the worker in {python} speaks protocol {self.hello.get('protocol')}, but "
-                    f"should speak {VERSION}: it runs another version of Assay",
-                )
+        if self.hello.get("protocol") != VERSION:
+            self.kill()
+            raise self._not_started(
+                f"speaks protocol {self.hello.get('protocol')}, but should speak {VERSION}: it "
+                "runs another version of Assay"
+            )
 
     def request(self, op: str, *, timeout: float, **arguments: Any) -> dict[str, Any]:
         """Asks and waits, `timeout` seconds at most. Raises WorkerFailure; after any failure that
@@ -134,15 +149,19 @@ class Client:
                 raise self._death() from None
             return self._answer(timeout)
 
+    def with_log(self, reason: str) -> str:
+        """A reason that names the worker's log, which is kept from now on."""
+        kept = logs.keep(self._log, self._kept)
+        return f"{reason}\nlog: {kept}" if kept else reason
+
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Says in the reason of a failure whose it is."""
+        """Says in the reason of a failure whose it is, and where there is more about it."""
         try:
             yield
         except WorkerFailure as failure:
-            if not self._name:
-                raise
-            reason = f"{self._name}: {failure.reason}"
+            told = f"{self._name}: " * bool(self._name) + failure.reason
+            reason = told if failure.status == "unsupported" else self.with_log(told)
             raise WorkerFailure(failure.status, reason, who=self._name) from None
 
     @property
@@ -193,6 +212,8 @@ class Client:
                 raise ProtocolError(f"answer {message['id']}, but should be {self._last_id}")
         except ProtocolError as error:
             self.kill()
+            if not self.hello:
+                raise self._not_started(f"gave a broken answer: {error}") from None
             raise WorkerFailure("failed", f"the worker's answer is broken: {error}") from None
         except KeyboardInterrupt:
             self.kill()
@@ -240,12 +261,22 @@ class Client:
             self.kill()
             return WorkerFailure("crashed", f"the worker closed its answers{self._said()}")
         self.kill()
+        if code >= 0 and not self.hello:
+            raise self._not_started(f"exited with status {code} before it answered{self._said()}")
         if code >= 0:
             return WorkerFailure("crashed", f"the worker exited with status {code}{self._said()}")
         name = signal.Signals(-code).name
         if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
             return WorkerFailure("out_of_memory", "the kernel killed the worker: out of memory")
         return WorkerFailure("crashed", f"the worker was killed by {name}{self._said()}")
+
+    def _not_started(self, what: str) -> NotStarted:
+        logs.keep(self._log, self._kept)
+        log = self._kept / self._log.name if self._kept else self._log
+        return NotStarted(
+            f"{self._about} {what} (log: {log}). Check that interpreter and its packages, or "
+            "leave the adapter out with --adapters"
+        )
 
     def _said(self) -> str:
         """The last lines that the worker printed, for a reason."""
@@ -265,19 +296,22 @@ def _start(
     environment: Mapping[str, str],
     log: Path,
     processors: Sequence[int],
-    paths: Sequence[Path],
-) -> tuple[subprocess.Popen[bytes], Any]:
-    """The process and the reading end of its answers. Its session is its own, so that Ctrl-C
-    reaches the parent alone, which then decides. Where it does not run this very project, its
-    working directory is its own, too: Python looks there first."""
+    project: Path,
+    folders: Sequence[Path],
+) -> tuple[subprocess.Popen[bytes], Any] | str:
+    """The process and the reading end of its answers, or why there is none. Its session is its own,
+    so that Ctrl-C reaches the parent alone, which then decides."""
     reading, writing = os.pipe()
-    command = [python, "-m", "harness.worker", "--adapter", module, "--answers", str(writing)]
+    # -P: neither the working directory nor a script's folder is importable
+    command = [python, "-P", "-m", "harness.worker", "--adapter", module, "--answers", str(writing)]
     if processors:
         command += ["--processors", ",".join(map(str, processors))]
+    if folders:
+        command += ["--folders", os.pathsep.join(map(str, folders))]
     inherited = [
         os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p
     ]
-    path = os.pathsep.join([*map(str, paths), *inherited])
+    path = os.pathsep.join([str(project), *inherited])
     try:
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -288,12 +322,11 @@ def _start(
                 env={**os.environ, "PYTHONPATH": path, **environment},
                 pass_fds=[writing],
                 start_new_session=True,
-                cwd=None if list(paths) == [PROJECT] else paths[0],
             )
     except OSError as error:
         os.close(reading)
         os.close(writing)
-        raise WorkerFailure("failed", f"cannot start {python}: {error.strerror}") from None
+        return error.strerror or str(error)
     os.close(writing)
     return process, os.fdopen(reading, "rb", buffering=0)
 

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+from pathlib import Path
+
 from adapters.base import Adapter, Unsupported
+
+FRAMES = 3  # of a traceback, in a reason; all of it is in the worker's log
+_WIDTH = 200  # characters of a frame
+_OWN = Path(__file__).resolve().parent  # whose frames say nothing about an adapter
 
 
 def explained(error: Exception, adapter: Adapter) -> dict[str, str]:
-    """{"status", "reason"} of an exception in a worker."""
+    """{"status", "reason"} of an exception in a worker. The reason of what is no lack of support
+    ends with the innermost frames of its traceback, most recent call last."""
     if isinstance(error, Unsupported):
         return {"status": "unsupported", "reason": str(error)}
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
     if adapter.is_missing_kernel(error):
         return {"status": "unsupported", "reason": f"no kernel: {reason}"}
+    status = "failed"
     if isinstance(error, MemoryError) or adapter.is_out_of_memory(error):
-        return {"status": "out_of_memory", "reason": reason}
-    return {"status": "failed", "reason": reason}
+        status = "out_of_memory"
+    return {"status": status, "reason": "\n".join([reason, *frames(error)])}
+
+
+def frames(error: BaseException) -> list[str]:
+    """`  FILE:LINE in FUNCTION: CODE` of the last frames that are not the harness's own."""
+    stack = traceback.extract_tb(error.__traceback__)
+    foreign = [
+        frame
+        for frame in stack
+        if _OWN not in Path(frame.filename).parents and not frame.filename.startswith("<frozen")
+    ]
+    return [
+        f"  {_shortened(frame.filename)}:{frame.lineno} in {frame.name}: {frame.line}"[:_WIDTH]
+        for frame in foreign[-FRAMES:]
+    ]
+
+
+def _shortened(filename: str) -> str:
+    """A file as it is imported: `torch/nn/functional.py`, wherever it is installed."""
+    path = Path(filename)
+    roots = [Path(entry) for entry in sys.path if entry]
+    inside = [path.relative_to(root) for root in roots if root in path.parents]
+    return str(min(inside, key=lambda relative: len(relative.parts), default=path))

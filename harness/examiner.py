@@ -253,7 +253,7 @@ class Examiner:
             key, _, tensor = rest.partition(":")
             runs[int(number)][key][tensor] = value
         out.unlink()
-        return runs, told["failed"]
+        return runs, _with_log(told["failed"], client)
 
     def _inputs_file(self, case: Case) -> Path:
         """A file with inputs and cotangents of all exercises of a subject in a precision."""
@@ -275,6 +275,18 @@ class Examiner:
                 seeds = exercises.cotangents(exercise, _outputs(self.expected(exercise)))
                 tensors |= {f"cotangent:{key}:{name}": seed for name, seed in seeds.items()}
         return tensors
+
+
+def _with_log(
+    failed: Mapping[str, Mapping[str, str]], client: Client
+) -> Mapping[str, Mapping[str, str]]:
+    """Why exercises have no result; of what is no lack of support, the worker's log says more."""
+    return {
+        key: dict(why)
+        if why["status"] == "unsupported"
+        else {**why, "reason": client.with_log(why["reason"])}
+        for key, why in failed.items()
+    }
 
 
 def _program(case: Case) -> Case:

@@ -21,7 +21,7 @@ from adapters import model as models
 from adapters.base import Noise
 from adapters.registry import QUICK
 from harness import clock, convergence, gpu, proof
-from harness.client import Client, WorkerFailure
+from harness.client import Client, NotStarted, WorkerFailure
 from harness.environment import physical_cores
 from harness.examiner import Answers, Examiner
 from harness.memo import digest
@@ -201,7 +201,7 @@ class Lanes:
                 if task not in self._answers:
                     self._answers[task] = self._answer(task)
         result = self._answers[task].result
-        if isinstance(result, WorkerFailure):
+        if isinstance(result, WorkerFailure | NotStarted):
             raise result
         return result
 
@@ -219,7 +219,7 @@ class Lanes:
         }
         try:
             result = work[task.purpose](self._pool, task)
-        except WorkerFailure as failure:
+        except (WorkerFailure, NotStarted) as failure:
             result = failure
         except OSError as error:  # a temporary file that cannot be written, say
             where = f": {error.filename}" if error.filename else ""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import secrets
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +55,8 @@ KEEPS = {"time": "default", "fill": "everything", "warm": "everything"}
 #: Timing workers that are kept alive. A run with several processes per case orders its cases so
 #: that this suffices (`--isolation adapter`).
 KEPT = 6
+#: How often a worker is started that answers that its adapter is broken, dies or hangs at once.
+START_ATTEMPTS = 2
 
 
 #: Of a file of inputs: model, size, batch, length, seed, and whether it has calibration batches.
@@ -87,6 +91,7 @@ class Settings:
     fresh: bool = False  # a timed case always gets new processes
     memo: Memo = field(default_factory=lambda: Memo(None, {}))  # of what references took to compute
     isa: str = "native"  # what kernels are held down to (`harness.isa`)
+    logs: Path | None = None  # what workers that failed had printed; None: it is not kept
     base: Arm = HERE  # where workers of the gate's other side come from
 
 
@@ -97,13 +102,15 @@ class Pool:
         self.settings = settings
         self._clients: dict[Role, Client] = {}  # the least recently used first
         self._unavailable: dict[tuple[str, str], WorkerFailure] = {}  # by adapter and arm
+        self._not_started: Counter[tuple[str, str]] = Counter()  # likewise: failed starts
         self._inputs: dict[Key, Path] = {}
         self._writing = threading.Lock()
         self._numbers = itertools.count()
+        self._mark = secrets.token_hex(2)  # a resumed run has logs of two
 
     def client(self, role: Role, *, fresh: bool = False) -> Client:
         """The live worker in a role. Raises WorkerFailure: `unsupported` when the framework is
-        missing, which is found out once."""
+        missing, which is found out once. Raises NotStarted."""
         if (role.adapter, role.arm) in self._unavailable:
             raise self._unavailable[role.adapter, role.arm]
         client = self._clients.pop(role, None)
@@ -115,7 +122,10 @@ class Pool:
         try:
             self._clients[role] = self._start(role)
         except WorkerFailure as failure:
-            if failure.status == "unsupported":
+            # what an import does, it does again; but a busy machine may have been slow once
+            self._not_started[role.adapter, role.arm] += 1
+            known = self._not_started[role.adapter, role.arm] >= START_ATTEMPTS
+            if failure.status == "unsupported" or known:
                 self._unavailable[role.adapter, role.arm] = failure
             raise
         timing = [role for role in list(self._clients) if role.purpose == "time"]
@@ -232,13 +242,14 @@ class Pool:
             settings.registry.module(role.adapter),
             python=arm.python or settings.pythons.get(role.adapter, settings.python),
             environment=environment,
-            log=settings.scratch / f"worker-{number}-{role.adapter}-{role.purpose}.log",
+            log=settings.scratch / f"{role.adapter}-{role.purpose}-{number}-{self._mark}.log",
             memory_limit=settings.memory_limit,
             timeout=settings.case_timeout,
             processors=processors.chosen(self.threads(role)) if role.purpose in TIMED else (),
             project=arm.project,
-            folders=arm.folders,
+            folders=[*arm.folders, *settings.registry.folders],
             name=role.arm,
+            kept=settings.logs,
         )
 
 

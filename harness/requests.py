@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import importlib
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,18 @@ class Requests:
                 by,
                 Setting(**setting, noise=Noise(**noise) if noise else None),
                 load_tensors(Path(inputs)),
-                explain=lambda error: explained(error, self.adapter),
+                explain=self._explained,
             )
             tensors |= {f"{number}:{name}": value for name, value in found.items()}
             failed |= without
         save_tensors(Path(out), tensors)
         return {"failed": failed}
+
+    def _explained(self, error: Exception) -> dict[str, str]:
+        why = explained(error, self.adapter)
+        if why["status"] != "unsupported":  # of which there are thousands, and nothing is wrong
+            traceback.print_exception(error)
+        return why
 
     def in_turn(
         self, *, setting: dict[str, Any], calls: dict[str, Any], inputs: str, out: str

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from harness import clock, limits
 from harness.attempt import MEASURING, Attempt
-from harness.client import WorkerFailure
+from harness.client import NotStarted, WorkerFailure
 from harness.guard import Guard
 from harness.lanes import Task
 from harness.pool import Pool
@@ -71,6 +71,9 @@ class Runner:
             status, reason = "failed", f"{error.strerror or error}{where}"
         except KeyboardInterrupt:
             status, reason = "interrupted", f"stopped by the user in phase {attempt.now!r}"
+            raise
+        except NotStarted as error:  # of which the case is not the cause
+            status, reason = "interrupted", f"the run ended: {error}"
             raise
         except Exception as error:
             status = "failed"

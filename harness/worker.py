@@ -1,8 +1,8 @@
 """The child process: loads one adapter, answers requests until its standard input closes.
 
-`python -m harness.worker --adapter MODULE --answers FD [--processors 0,1]`. Needs numpy and the
-adapter's framework; nothing else. What it can be asked is in `harness.requests`; the parent's end
-is `harness.client`.
+`python -P -m harness.worker --adapter MODULE --answers FD [--processors 0,1] [--folders A:B]`.
+Needs numpy and the adapter's framework; nothing else. What it can be asked is in
+`harness.requests`; the parent's end is `harness.client`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from harness.errors import explained
+from harness.errors import explained, frames
 from harness.protocol import decode, encode
 from harness.requests import Requests
 
@@ -31,6 +31,7 @@ def _serve(requests: Requests, answer: Callable[[dict[str, Any]], None]) -> None
             answer({"id": request["id"], "result": method(**request["arguments"])})
         except Exception as error:
             traceback.print_exc()
+            sys.stderr.flush()  # before the parent keeps a copy
             answer({"id": request["id"], "error": explained(error, requests.adapter)})
 
 
@@ -59,10 +60,14 @@ def main() -> None:
     parser.add_argument("--adapter", required=True, help="dotted path of the adapter's module")
     parser.add_argument("--answers", required=True, type=int, help="file descriptor for answers")
     parser.add_argument("--processors", default="", help="run on these alone: 0,1,...")
+    parser.add_argument("--folders", default="", help="where packages are looked for first")
     arguments = parser.parse_args()
     _die_with_parent()
     if arguments.processors:  # before any thread starts: they inherit it
         os.sched_setaffinity(0, {int(n) for n in arguments.processors.split(",")})
+    # in front of everything, but after Assay's own packages, which are imported already: a folder
+    # with an adapter may hold a `numerics.py`
+    sys.path[:0] = [folder for folder in arguments.folders.split(os.pathsep) if folder]
     pipe = os.fdopen(arguments.answers, "wb", buffering=0)
 
     def answer(message: dict[str, Any]) -> None:
@@ -78,6 +83,7 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = "\n".join([reason, *frames(error)])
         answer({"id": 0, "error": {"status": "failed", "reason": reason}})
         return
     answer({"id": 0, "result": requests.hello()})

@@ -93,7 +93,8 @@ class Card:
 
 
 def cards(records: Iterable[Record]) -> list[Card]:
-    """A card for every adapter of which there is anything to count, in alphabetical order."""
+    """A card for every adapter of which there is anything to count, in alphabetical order: of one
+    whose cases were all interrupted nothing is known, and 0% would be a verdict."""
     rows = list(records)
     outcomes = [row for row in rows if isinstance(row, Outcome)]
     agreements = [row for row in rows if isinstance(row, Agreement)]
@@ -106,7 +107,7 @@ def cards(records: Iterable[Record]) -> list[Card]:
         sections = {name: _section(name, own, verdicts) for name in SECTIONS}
         sections = {name: section for name, section in sections.items() if section.total}
         known = [r for r in agreements if r.verdict == "deviation" and r.case.adapter == adapter]
-        if sections:
+        if sections and any(outcome.status != "interrupted" for outcome in own):
             found.append(Card(adapter, sections, len(known)))
     return found
 

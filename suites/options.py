@@ -100,8 +100,8 @@ def add(parser: pytest.Parser) -> None:
         "--adapter-module",
         action="append",
         default=[],
-        metavar="MODULE",
-        help="a module with a class Adapter; may be repeated",
+        metavar="MODULE|FILE",
+        help="a module with a class Adapter, or its file; may be repeated",
     )
     group.addoption(
         "--case-timeout",

@@ -43,6 +43,7 @@ MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
 SHARED = ("preset", "device", "size", "threads", "allocator", "isolation", "isa")
 TRACES = "traces"  # in a run's folder
+LOGS = "logs"  # in a run's folder: of workers that failed
 DEVIATIONS = Path(__file__).parent / "conformance" / "deviations.toml"
 REFERENCES = ".references"  # in the folder of runs
 LOCK = ".measuring"  # in the folder of runs
@@ -57,6 +58,8 @@ class Session:
         self._command = list(command)
         self._stream = stream
         self.registry = Registry.load(option.adapter_module)
+        pythons = [text.partition("=")[0] for text in option.python]
+        self.registry.require_modules(elsewhere=pythons)
         self.selection = Selection(
             self.registry,
             adapters=option.adapters,
@@ -96,6 +99,7 @@ class Session:
         self.spread = self._spread()
         self.of_suites = options.of_suites(option.file_or_dir)
         self.scores: list[str] = []  # a scorecard, for the terminal
+        self.ended_early = False  # by a worker that could not start
         self.problem: str = ""  # what could not be done at the end
         self.processes = PROCESSES[option.preset]
         self._runner: Runner | None = None
@@ -208,6 +212,15 @@ class Session:
             self._lock = _alone(option.results)
         total = psutil.virtual_memory().total
         limit = int(option.memory_limit * 2**30 if option.memory_limit else MEMORY_SHARE * total)
+        resumed = {"resumed_from": self._before.run_id} if self._before else {}
+        environment = {
+            **self._environment(),
+            **resumed,
+            "memory_limit_bytes": limit,
+            "load_at_start": conditions.load(),
+        }
+        run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
+        self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
         self._scratch = tempfile.TemporaryDirectory(prefix="assay-", ignore_cleanup_errors=True)
         pool = Pool(
             Settings(
@@ -222,18 +235,10 @@ class Session:
                 fresh=settings["isolation"] == "case",
                 memo=self._memo(),
                 isa=option.isa,
+                logs=self.store.folder.resolve() / LOGS,
                 base=self._base.arm if self._base else HERE,
             )
         )
-        resumed = {"resumed_from": self._before.run_id} if self._before else {}
-        environment = {
-            **self._environment(),
-            **resumed,
-            "memory_limit_bytes": limit,
-            "load_at_start": conditions.load(),
-        }
-        run_id = clock.today().strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(2)
-        self.store = RunWriter(option.results, run_id, {"run_id": run_id, **environment})
         todo = [case for case in self.cases if case not in self.decided]
         self.display = Display(self._stream, len(todo), quiet=self.quiet)
         gpu = Guard(wait=option.wait_for_gpu, share=option.share_gpu)
@@ -298,9 +303,10 @@ class Session:
             if not isinstance(record, CaseRecord) or record.case in self.decided:
                 self.store.append(record)
         self._runner.take_over(self.decided.values())
-        traces = self._before.folder / TRACES
-        if traces.is_dir():
-            shutil.copytree(traces, self.store.folder / TRACES, dirs_exist_ok=True)
+        for name in (TRACES, LOGS):
+            if (self._before.folder / name).is_dir():
+                target = self.store.folder / name
+                shutil.copytree(self._before.folder / name, target, dirs_exist_ok=True)
 
     def close(self) -> None:
         """Ends workers and closes the store; then writes the report of a benchmark run."""

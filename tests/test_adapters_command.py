@@ -132,7 +132,7 @@ def test_listing_imports_no_framework():
 
 
 def test_all_adapters_are_listed_unless_some_are_named(monkeypatch, capsys):
-    monkeypatch.setattr(command, "ask", lambda module, python: {"reason": f"{module} is away"})
+    monkeypatch.setattr(command, "ask", lambda module, **_: {"reason": f"{module} is away"})
     assert command.main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["adapters"]
     assert {(f"{row['name']}", row["reason"]) for row in rows} >= {

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.arms import Arm, ArmError, Base
-from harness.client import PROJECT, Client, WorkerFailure
+from harness.client import PROJECT, Client, NotStarted, WorkerFailure
 
 
 def git(folder, *arguments):
@@ -114,5 +114,5 @@ def test_a_failure_of_base_says_so(tmp_path):
         hello(Arm(), tmp_path, module="tests.toys.needs_missing_package")
     assert caught.value.who == "base"
     assert caught.value.reason.startswith("base: Python package")
-    with pytest.raises(WorkerFailure, match="base: cannot start /nowhere"):
+    with pytest.raises(NotStarted, match=r"base: the worker of .* in /nowhere cannot be started"):
         hello(Arm(python="/nowhere"), tmp_path)

@@ -9,7 +9,7 @@ import threading
 import psutil
 import pytest
 
-from harness.client import PINNED_MALLOC, Client, WorkerFailure, thread_environment
+from harness.client import PINNED_MALLOC, Client, NotStarted, WorkerFailure, thread_environment
 from harness.pool import Role
 from harness.protocol import VERSION
 from results.records import Case
@@ -102,19 +102,20 @@ def test_an_adapter_module_that_does_not_exist_is_a_failure(tmp_path):
 
 
 def test_an_interpreter_that_cannot_start_is_named(tmp_path):
-    with pytest.raises(WorkerFailure, match="cannot start /nowhere/python"):
+    with pytest.raises(NotStarted, match=r"in /nowhere/python cannot be started: No such file"):
         client(tmp_path, "tests.toys.backend", python="/nowhere/python")
 
 
 def test_something_else_than_a_worker_is_a_failure(tmp_path):
-    with pytest.raises(WorkerFailure) as caught:
+    with pytest.raises(NotStarted, match="exited with status 0 before it answered") as caught:
         client(tmp_path, "tests.toys.backend", python="/bin/true")
-    assert caught.value.status == "crashed"
+    assert f"(log: {tmp_path / 'log'})" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_worker_of_another_protocol_is_refused(toys, monkeypatch):
     monkeypatch.setattr("harness.client.VERSION", 99)
-    with pytest.raises(WorkerFailure, match=f"speaks protocol {VERSION}, but should speak 99"):
+    with pytest.raises(NotStarted, match=f"speaks protocol {VERSION}, but should speak 99"):
         toys.client(Role("backend", "judge"))
 
 
