@@ -188,6 +188,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"assay: {what}; preset {option.preset}, device {option.device}",
         f"processor: {machine.named(machine.cpu())}",
     ]
+    lines += [f"warning: {told}" for told in config.stash[SESSION].known_bad]
     if option.isa != "native":
         lines.append(f"kernels held down to {option.isa}: {isa.told(option.isa)}")
     return lines

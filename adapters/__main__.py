@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
+from adapters import releases
 from adapters.registry import Registry, UnknownName
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -169,9 +170,11 @@ def adapters(
         told = ask(registry.module(name), python=python, folders=registry.folders)
         known = {**NOTHING_KNOWN, **told}
         reason = known.pop("reason", "")
+        bad = releases.bad(known["versions"])
         version = known["versions"].get(known["framework"])
         return {
             "name": name, "installed": not reason, "version": version, **known, "reason": reason,
+            "known_bad": bad,
         }  # fmt: skip
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -227,6 +230,7 @@ def _pythons(options: Sequence[str], registry: Registry) -> dict[str, str]:
 def _show(found: Mapping[str, Any]) -> None:
     """Two aligned tables for a terminal."""
     from rich.console import Console
+    from rich.text import Text
 
     # wide where nobody looks, so that a row is one line for the program that reads it
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
@@ -245,6 +249,12 @@ def _show(found: Mapping[str, Any]) -> None:
             ],
         )
     )
+    told: dict[str, list[str]] = {}  # sentence -> adapters
+    for row in found["adapters"]:
+        for sentence in row["known_bad"]:
+            told.setdefault(sentence, []).append(row["name"])
+    for sentence, names in told.items():
+        console.print(Text(f"\nwarning, {', '.join(names)}: {_visible(sentence)}"))
     console.print()
     numbers = ["parameters", "batch", "FLOPs per example", "infer FLOPs", "train FLOPs"]
     console.print(

@@ -140,6 +140,7 @@ def _header(run: Run) -> list[tuple[str, str]]:
         ("Memory", display.quantity(size, "B") if size else ""),
         *((name.capitalize(), describe.text(environment.get(name))) for name in _PLAIN_FACTS),
         ("Versions", ", ".join(versions)),
+        ("Warning", "; ".join(describe.known_bad(environment))),
         ("Git commit", describe.text(environment.get("git_commit"))),
     ]
     return [(name, text) for name, text in rows if text]

@@ -238,7 +238,8 @@ def _model(layout: Layout, one: Shown, model: str) -> tuple[str, str]:
     lede = f"{ok} of {len(about)} cases ended ok, on {one.machine}."
     return layout.parts(
         model_place(one.slug, model), display.shorten(model, 80), parts, lede=lede,
-        notices=_withheld(data.withheld), summary=matrix.tables(data),
+        notices=[*describe.known_bad(data.run.environment), *_withheld(data.withheld)],
+        summary=matrix.tables(data),
     )  # fmt: skip
 
 
@@ -344,6 +345,7 @@ def _notices(run: Run) -> list[str]:
     found = []
     if not run.environment:
         found.append("What machine this ran on, and when, is not recorded.")
+    found += describe.known_bad(run.environment)
     if run.problems:
         noun = "problem" if len(run.problems) == 1 else "problems"
         found.append(f"{len(run.problems)} {noun} came up while the records were read; "

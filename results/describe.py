@@ -66,6 +66,12 @@ def machine(environment: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def known_bad(environment: Mapping[str, Any]) -> list[str]:
+    """What is known to be wrong with a release that the run used, as it was recorded."""
+    told = environment.get("known_bad")
+    return [text(each) for each in told if text(each)] if isinstance(told, list) else []
+
+
 def versions(run: Run) -> dict[str, str]:
     """library -> version: what the workers reported, then what the parent had. Several versions
     of one library are joined by ` / `, since adapters may have interpreters of their own."""

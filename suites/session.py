@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import psutil
 
+from adapters import releases
 from adapters.registry import Registry, UnknownName
 from harness import clock, conditions
 from harness.arms import HERE, Base
@@ -72,6 +73,8 @@ class Session:
         )
         self._deviations = deviations.read(DEVIATIONS)
         self._pythons = _interpreters(option.python, self.registry)
+        #: Sentences on releases that are installed where a worker may run, and known to be bad.
+        self.known_bad = releases.warnings(self._pythons.values())
         for name in ("threads", "case_timeout", "memory_limit"):
             _positive(name, getattr(option, name))
         self.policy = policy.read(option.policy)
@@ -216,6 +219,7 @@ class Session:
         environment = {
             **self._environment(),
             **resumed,
+            "known_bad": self.known_bad,
             "memory_limit_bytes": limit,
             "load_at_start": conditions.load(),
         }

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ADAPTER_KEYS = {
     "name": str, "installed": bool, "version": (str, type(None)), "versions": dict,
     "framework": str, "devices": list, "precisions": list, "compile_cache": bool, "reason": str,
+    "known_bad": list,
 }  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_an_adapter_that_is_there_and_two_that_are_not(listed):
     assert there == {
         "name": "backend", "installed": True, "version": "1.0", "versions": {"toy": "1.0"},
         "framework": "toy", "devices": ["cpu"], "precisions": ["fp64", "fp32"],
-        "compile_cache": False, "reason": "",
+        "compile_cache": False, "reason": "", "known_bad": [],
     }  # fmt: skip
     assert (lacking["name"], lacking["version"]) == ("needs_missing_package", None)
     assert lacking["reason"] == "Python package 'a_framework_that_nobody_has' is not installed"
