@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports import build, build_page
-from results import store
+from results import foreign, store
 from results.command_line import FINE, RUN_HELP, USAGE, Parser, add_results
 from results.store import StoreError
 
@@ -39,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _found(results: Path, name: str) -> list[Path]:
-    """The run of that name, or all that lie in a folder of runs."""
+    """The run of that name, all that lie in a folder of runs, or what another tool wrote."""
     folder = Path(name)
+    if foreign.is_foreign(folder):
+        return [folder]
     inside = store.run_folders(folder) if folder.is_dir() else []
     if inside and not store.holds_run(folder):
         return inside

@@ -12,7 +12,7 @@ import pandas as pd
 from reports import mixed, quality
 from reports.anchors import Anchors
 from reports.badges import Badge, badge
-from results import display, frame
+from results import display, foreign, frame
 from results.records import Agreement, Case, Measurement
 from results.store import Run
 
@@ -43,6 +43,7 @@ _BY_OUTCOME = {
         for what in ("", "_latency", "_memory", "_cold_start")
     },
     **dict.fromkeys(("canary", "canary_again"), "compared"),
+    **dict.fromkeys(foreign.TOOLS, "not judged here"),
 }
 
 

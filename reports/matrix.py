@@ -15,7 +15,7 @@ from reports.badges import MEANINGS, Badge
 from reports.conformance import EXERCISES
 from reports.data import BASELINE, CaseView, RunData, width
 from reports.entries import Figure, Group, all_groups, where
-from results import display
+from results import display, foreign
 from results.describe import NO_OUTCOME
 from results.records import Case
 
@@ -122,7 +122,8 @@ def tables(data: RunData, baseline: str = BASELINE) -> list[Table]:
 
 def about_a_model(case: Case) -> bool:
     """Whether a case is about a model of the zoo, and not about an exercise or a comparison."""
-    return case.suite not in EXERCISES and not case.suite.startswith(_APART)
+    apart = foreign.measured(case) or case.suite.startswith(_APART)
+    return case.suite not in EXERCISES and not apart
 
 
 def _place(case: Case) -> tuple[str, str, str]:

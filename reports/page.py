@@ -22,7 +22,7 @@ from reports.conformance.scorecards import scorecards
 from reports.data import CaseView, RunData, prepare
 from reports.exhibits import Panel, Table, Topic
 from reports.sections import SECTIONS, Section, history, machine, performance
-from results import atomic, describe, display, store
+from results import atomic, describe, display, foreign, store
 from results.store import Run
 
 
@@ -66,7 +66,7 @@ def build(runs: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
     """
     if not runs:
         raise store.StoreError("no run was given, but a report needs at least one")
-    copied = [traces.copy(store.read(folder), out) for folder in runs]
+    copied = [traces.copy(run, out) for path in runs for run in foreign.open_runs(path)]
     page = out / "index.html"
     text = render([run for run, _ in copied], title=title, links=[links for _, links in copied])
     atomic.write(page, text)

@@ -12,13 +12,22 @@ from reports.conformance import faults
 from reports.conformance.scorecards import scorecards
 from reports.data import CaseView
 from reports.exhibits import Cell, Column, Panel, Row, Table, Topic
-from reports.sections import SECTIONS, Section, claims, history, machine, performance, versus
+from reports.sections import (
+    SECTIONS,
+    Section,
+    benchmarks,
+    claims,
+    history,
+    machine,
+    performance,
+    versus,
+)
 from reports.sections.gate import decided
 from reports.sections.roofline import roofline
 from reports.sections.tensors import tensors
 from reports.shown import Shown
-from results import describe, display, export
-from results.announce import Verdict, headline
+from results import describe, display, export, foreign
+from results.announce import Verdict, headline, label
 from results.store import Run
 
 WORST = 12  # cases that are not ok which the front page names
@@ -129,7 +138,8 @@ class Layout:
 
 def pages(found: Sequence[Shown], *, title: str | None, base_url: str) -> Iterator[tuple[str, str]]:
     """Every page of the site of these machines."""
-    layout = Layout(title or "Conformance and performance", base_url, found)
+    heading = "Conformance and performance" if _judged(found) else "Benchmarks"
+    layout = Layout(title or heading, base_url, found)
     yield _front(layout)
     for one in found:
         yield from _of_machine(layout, one)
@@ -139,6 +149,12 @@ def pages(found: Sequence[Shown], *, title: str | None, base_url: str) -> Iterat
     yield _runs(layout)
     yield layout.page("reading", "reading.html", "How to read these pages", charts=False,
                       legend=badges.legend(), flags=display.flag_meanings())  # fmt: skip
+
+
+def _judged(shown: Sequence[Shown]) -> bool:
+    """Whether anything on the site is Assay's own, and not another tool's."""
+    views = [view for one in shown for view in one.data.cases]
+    return not views or any(not foreign.measured(view.case) for view in views)
 
 
 # -- the front page --------------------------------------------------------------------------------
@@ -152,7 +168,7 @@ def _front(layout: Layout) -> tuple[str, str]:
             "one": one, "tables": found, "sentence": describe.sentence(one.run),
             "facts": _facts(one.run)[:4], "not_ok": _not_ok(one)[:WORST],
             "more": max(0, len(_not_ok(one)) - WORST), "withheld": one.data.withheld,
-            "gate": _gate(one),
+            "gate": _gate(one), "benchmarks": benchmarks.table(one.data),
         })  # fmt: skip
     every = [table for section in sections for table in section["tables"]]  # type: ignore[attr-defined]
     facets = {
@@ -165,6 +181,7 @@ def _front(layout: Layout) -> tuple[str, str]:
     return layout.page(
         "front", "index.html", layout.title, charts=False, sections=sections, facets=facets,
         adapters=adapters, with_speed=speeds, least=matrix.LEAST,
+        judged=_judged(layout.shown),
     )  # fmt: skip
 
 
@@ -208,7 +225,7 @@ def _of_machine(layout: Layout, one: Shown) -> Iterator[tuple[str, str]]:
     for page in case_pages.pages(one.data, one.series):
         view = page.view
         yield layout.page(
-            "case", one.paths[view.anchor], view.case.key, page=page, view=view, facts=facts,
+            "case", one.paths[view.anchor], label(view.case), page=page, view=view, facts=facts,
             charts=any(e.chart for e in page.rounds) or bool(page.history),
             model=model_place(one.slug, view.case.model) if matrix.about_a_model(view.case) else "",
         )  # fmt: skip
@@ -277,7 +294,7 @@ def _conformance(layout: Layout, one: Shown) -> tuple[str, str]:
 
 def _cases(layout: Layout, one: Shown) -> tuple[str, str]:
     rows = tuple(
-        Row(view.case.key, view.anchor, (
+        Row(label(view.case), view.anchor, (
             _name(view.case.suite), _name(view.case.model), _name(view.case.adapter),
             _name(view.case.mode), _name(view.case.precision), _name(view.case.device),
             Cell(badge=view.badge, hint=display.shorten(view.reason, 200)),

@@ -26,7 +26,7 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 import results
 from reports import anchors, pages, rendering, traces
 from reports.shown import Shown, shown
-from results import atomic, store
+from results import atomic, foreign
 from results.store import StoreError
 
 MANIFEST = "site.json"
@@ -34,7 +34,8 @@ _FORMAT = 1
 
 
 def build(runs: Sequence[Path], out: Path, *, title: str | None = None, base_url: str = "") -> Path:
-    """Writes the site of the runs in these folders into `out` and returns its first page.
+    """Writes the site of the runs in these folders into `out` and returns its first page. Files of
+    other tools are runs as well (`results.foreign`).
 
     Only what changed is written, and what an earlier build left and this one does not is removed;
     other files in `out` are not touched. The same records give the same bytes. `base_url` is where
@@ -48,7 +49,7 @@ def build(runs: Sequence[Path], out: Path, *, title: str | None = None, base_url
     made_from = _digest(runs, title, base_url)
     if files.made_from(made_from):
         return out / "index.html"
-    read = [store.read(folder) for folder in runs]
+    read = [run for path in runs for run in foreign.open_runs(path)]
     found = shown(read, lambda run: traces.copy(run, out))
     for place, text in pages.pages(found, title=title, base_url=base_url):
         files.put(place, text)
@@ -135,7 +136,7 @@ def _digest(runs: Sequence[Path], title: str | None, base_url: str) -> str:
     code = [p for room in rooms for p in sorted(room.rglob("*")) if p.suffix in kinds]
     for folder in runs:
         found.update(folder.resolve().name.encode() + b"\0")
-    for path in [*code, *(folder / name for folder in runs for name in store.FILES)]:
+    for path in [*code, *(file for run in runs for file in foreign.content(run))]:
         try:
             data = path.read_bytes()
         except OSError:

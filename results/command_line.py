@@ -10,7 +10,10 @@ from typing import NoReturn
 FINE, WORSE, USAGE, NOTHING = 0, 1, 2, 3
 
 DEFAULT_ROOT = Path("results") / "runs"
-RUN_HELP = "a run: its folder, its records, its id, a unique beginning of the id, or `latest`"
+RUN_HELP = (
+    "a run: its folder, its records, its id, a unique beginning of the id, or `latest`; or JSON of "
+    "pytest-benchmark, pyperf, asv or Google Benchmark, a file or a folder of such"
+)
 
 
 class Parser(argparse.ArgumentParser):

@@ -70,7 +70,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "cpu_time": ("s", "processor time of one call, as another tool measured it"),
     "items_per_second": ("1/s", "items that a benchmark works off per second, as it counts them"),
     "bytes_per_second": ("B/s", "bytes that a benchmark works off per second, as it counts them"),
-    "memory_bytes": ("B", "memory of an object or peak of a process, as another tool measured it"),
+    "object_bytes": ("B", "size of an object, as another tool measured it"),
+    "process_peak_bytes": ("B", "peak memory of a whole process, as another tool measured it"),
     "tracked_value": ("1", "a number that another tool tracks; which way is better is not known"),
 }
 #: Metrics that may be below 0.

@@ -1,11 +1,16 @@
 """Files of other tools: what is read of them, what is told, and what is refused."""
 
+import copy
 import gzip
+import io
 import json
 import math
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from results import foreign
 from results.__main__ import main
@@ -236,7 +241,11 @@ def test_pyperf_s_processes_are_processes_and_its_warm_ups_are_left_out(tmp_path
 
 @pytest.mark.parametrize(
     ("unit", "metric", "ours"),
-    [(None, "step_time", "s"), ("byte", "memory_bytes", "B"), ("integer", "tracked_value", "1")],
+    [
+        (None, "step_time", "s"),
+        ("byte", "process_peak_bytes", "B"),
+        ("integer", "tracked_value", "1"),
+    ],
 )
 def test_pyperf_s_units(tmp_path, unit, metric, ours):
     run = foreign.read(write(tmp_path / "x.json", made.pyperf((4, 5), unit=unit)))
@@ -357,14 +366,16 @@ def test_asv_s_version_1(tmp_path):
 
 def test_what_lies_beside_asv_s_results_says_the_unit_and_is_no_result(tmp_path):
     names = {"b.track_ms": "ms", "b.track_rate": "items/s", "b.track_any": "unit"}
-    document = made.asv({name: [[2.0], []] for name in [*names, "b.peakmem_x", "b.time_x"]})
+    named = [*names, "b.peakmem_x", "b.mem_x", "b.time_x"]
+    document = made.asv({name: [[2.0], []] for name in named})
     run = foreign.read(made.asv_folder(tmp_path / "r", document, names))
     figures = {m.case.model: (m.metric, m.values) for m in run.measurements}
     assert figures == {
         "b.track_ms": ("step_time", (2e-3,)),
         "b.track_rate": ("items_per_second", (2.0,)),
         "b.track_any": ("tracked_value", (2.0,)),
-        "b.peakmem_x": ("memory_bytes", (2.0,)),
+        "b.peakmem_x": ("process_peak_bytes", (2.0,)),
+        "b.mem_x": ("object_bytes", (2.0,)),
         "b.time_x": ("step_time", (2.0,)),
     }
     assert not run.problems
@@ -375,3 +386,84 @@ def test_results_of_the_wrong_length_are_told(tmp_path):
     run = foreign.read(write(tmp_path / "x.json", document))
     assert set(values(run)) == {"b.time_y"}
     assert "b.time_x was skipped: it has 2 results for 3 combinations" in run.problems[0]
+
+
+# -- whatever a file holds -------------------------------------------------------------------------
+
+BASES = {
+    "pytest-benchmark": made.pytest_benchmark(
+        entry("test_x", data=[0.1, 0.11, 0.12]), entry("test_y", 0.2), dirty=True
+    ),
+    "pytest-benchmark 2.5": made.of_2_5(),
+    "pytest-benchmark 3.1": made.of_3_1(),
+    "pyperf": made.pyperf((0.1, 0.2), (0.3, 0.4)),
+    "google-benchmark": made.google_benchmark(
+        made.repetition("BM_x", 2.0, items_per_second=5.0), made.aggregate("BM_y", "median", 3.0)
+    ),
+    "asv": made.asv({"b.time_x": TIMES, "b.time_y": [[1.0], []], "b.time_z": None}),
+}
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
+    | st.sampled_from([10**400, "\ud800", "nan", "", -0.0, 1e-320]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner,
+                                                                max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+def places(document, path=()):
+    """The paths of everything that a document holds, itself included."""
+    yield path
+    inside = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in inside:
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+@st.composite
+def mutated(draw):
+    """The text of a file of a tool in which up to three things were replaced, removed or doubled,
+    and that may be cut off."""
+    document = {"": copy.deepcopy(BASES[draw(st.sampled_from(sorted(BASES)))])}
+    for _ in range(draw(st.integers(1, 3))):
+        inside = [path for path in places(document) if path]
+        if not inside:
+            break
+        *above, key = draw(st.sampled_from(inside))
+        holder = document
+        for name in above:
+            holder = holder[name]
+        match draw(st.sampled_from(["replace", "remove", "double", "negate"])):
+            case "replace":
+                holder[key] = draw(JUNK)
+            case "remove" if above:
+                del holder[key]
+            case "double" if isinstance(holder, list):
+                holder.append(copy.deepcopy(holder[key]))
+            case "negate" if isinstance(holder[key], float):
+                holder[key] = -holder[key]
+    text = json.dumps(document[""])
+    cut = draw(st.integers(0, 9))
+    return text[: len(text) * cut // 8] if cut < 8 else text
+
+
+@settings(max_examples=1500, deadline=None)
+@given(mutated(), st.sampled_from(sorted(BASES)))
+def test_whatever_a_file_holds_is_read_or_told(tmp_path_factory, text, against):
+    """Never a traceback, and 1 only where something is named that regressed."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    base = write(folder / "base.json", BASES[against])
+    head = folder / "head.json"
+    head.write_text(text)
+    for command in (["show", head], ["export", head, "--what", "summary"], ["gate", base, head],
+                    ["gate", head, base], ["gate", head, head]):  # fmt: skip
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with redirect_stdout(out), redirect_stderr(err):
+            code = main([*map(str, command), "--results", str(folder / "runs")])
+            out.flush(), err.flush()
+        told, errors = (stream.buffer.getvalue().decode() for stream in (out, err))
+        assert code in (0, 1, 2, 3)
+        assert (code == 1) <= ("regressed" in told)
+        assert (code == 2) <= (told == "" and errors.count("\n") == 1)

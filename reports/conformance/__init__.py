@@ -12,7 +12,7 @@ from reports.conformance import control_flow, determinism, exercises, traps, tra
 from reports.data import BASELINE, CaseView, RunData, quantized, width
 from reports.exhibits import Cell, Column, Table, Topic
 from reports.exhibits import Row as Line
-from results import display
+from results import display, foreign
 from results.records import Case
 
 #: Suites that have a topic of their own, in the order of the page.
@@ -92,7 +92,9 @@ class Matrix:
 
 def matrices(data: RunData) -> list[Matrix]:
     """One matrix per suite without a topic or section of its own, in alphabetical order."""
-    views = [view for view in data.cases if not quantized(view.case)]
+    views = [
+        view for view in data.cases if not quantized(view.case) and not foreign.measured(view.case)
+    ]
     suites = sorted({view.case.suite for view in views} - {*TOPICS, *_ELSEWHERE})
     return [_matrix(suite, [v for v in views if v.case.suite == suite]) for suite in suites]
 

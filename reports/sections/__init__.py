@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from reports.data import RunData
 from reports.exhibits import Panel
 from reports.sections import (
+    benchmarks,
     cold_start,
     convergence,
     gate,
@@ -29,6 +30,12 @@ class Section:
 
 
 SECTIONS = (
+    Section(
+        "benchmarks",
+        "Benchmarks",
+        "What another tool measured and wrote into its file. Nothing of it was judged here.",
+        benchmarks.benchmarks,
+    ),
     Section(
         "gate",
         "Gate",

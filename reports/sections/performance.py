@@ -10,7 +10,7 @@ from reports.charts.panels import INTERVAL, chart, names, panel, present, table,
 from reports.data import RunData, quantized
 from reports.entries import EMPTY, Entry, Group, cell, groups, range_cell, relative, row
 from reports.exhibits import Cell, Column, Exhibit, Panel, Table
-from results import display
+from results import display, foreign
 
 #: Suites with this prefix measure points of a curve; `reports.sections.scaling` shows them.
 SWEEP = "sweep_"
@@ -137,7 +137,9 @@ def _differences(entry: Entry) -> str:
 def steady(data: RunData) -> list[Group]:
     """The groups that are no points of a curve, and that no section of their own shows."""
     found = (group for group in groups(data) if not group.case.suite.startswith(SWEEP))
-    return [group for group in found if not quantized(group.case)]
+    return [
+        group for group in found if not quantized(group.case) and not foreign.measured(group.case)
+    ]
 
 
 def _speed(data: RunData, group: Group) -> Exhibit:

@@ -56,6 +56,19 @@ def open_run(root: Path, name: str) -> Run:
     return read(Path(name)) if is_foreign(Path(name)) else store.read(store.find(root, name))
 
 
+def open_runs(path: Path) -> list[Run]:
+    """The run of Assay's in a folder, or what files of another tool hold, each run by itself.
+    Raises StoreError where there is none."""
+    return runs(path) if is_foreign(path) else [store.read(path)]
+
+
+def content(path: Path) -> list[Path]:
+    """The files that a run, or what another tool wrote, consists of."""
+    if not is_foreign(path):
+        return [path / name for name in store.FILES]
+    return _files(path) if path.is_dir() else [path]
+
+
 def read(path: Path) -> Run:
     """The run in a file or folder. Raises StoreError where there is none, and where what is there
     does not come from one machine, Python and commit."""
@@ -92,6 +105,11 @@ def runs(path: Path) -> list[Run]:
         raise StoreError(f"{path} holds nothing to show or compare: {told}{more}")
     made.sort(key=lambda run: (str(run.environment.get("started", "")), run.run_id))
     return _named(path, made)
+
+
+def measured(case: Case) -> bool:
+    """Whether another tool measured a case, which nobody judged then."""
+    return case.suite in TOOLS
 
 
 def advice(case: Case) -> str:

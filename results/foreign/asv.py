@@ -34,12 +34,13 @@ _UNITS = {
     "ms": ("step_time", "s", 1e-3),
     "us": ("step_time", "s", 1e-6),
     "ns": ("step_time", "s", 1e-9),
-    "bytes": ("memory_bytes", "B", 1.0),
+    "bytes": ("object_bytes", "B", 1.0),
     "items/s": ("items_per_second", "1/s", 1.0),
     "bytes/s": ("bytes_per_second", "B/s", 1.0),
 }
+_PEAK = ("process_peak_bytes", "B", 1.0)
 _NUMBER = ("tracked_value", "1", 1.0)
-_BY_PREFIX = {"time": "seconds", "timeraw": "seconds", "mem": "bytes", "peakmem": "bytes"}
+_BY_PREFIX = {"time": _UNITS["s"], "timeraw": _UNITS["s"], "mem": _UNITS["bytes"], "peakmem": _PEAK}
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -198,12 +199,12 @@ def _benchmarks(file: Path) -> Mapping[str, Any]:
 
 
 def _unit(name: str, kinds: Mapping[str, Any]) -> tuple[str, str, float]:
-    """(metric, unit, factor) of a benchmark."""
-    told = mapping(kinds.get(name)).get("unit")
-    if isinstance(told, str) and told:
-        return _UNITS.get(told, _NUMBER)
+    """(metric, unit, factor) of a benchmark: by its prefix, which asv goes by itself, else by the
+    unit that its author gave."""
     prefix = name.rpartition(".")[2].partition("_")[0].lower()
-    return _UNITS[_BY_PREFIX[prefix]] if prefix in _BY_PREFIX else _NUMBER
+    if prefix in _BY_PREFIX:
+        return _BY_PREFIX[prefix]
+    return _UNITS.get(text(mapping(kinds.get(name)).get("unit")), _NUMBER)
 
 
 def _environment(document: Mapping[str, Any]) -> dict[str, Any]:

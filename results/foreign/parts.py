@@ -140,7 +140,7 @@ def environment(
         "started": started,
         "python": python,
         "versions": {name: version for name, version in (versions or {}).items() if version}
-        | ({"Python": python} if python else {}),
+        or ({"Python": python} if python else {}),
     }
 
 

@@ -19,7 +19,7 @@ REPEAT = "measure with `--processes 3` or more (20 is pyperf's own default)"
 #: unit in the metadata -> (metric, unit of Assay's)
 _UNITS = {
     "second": ("step_time", "s"),
-    "byte": ("memory_bytes", "B"),
+    "byte": ("process_peak_bytes", "B"),
     "integer": ("tracked_value", "1"),
 }
 
