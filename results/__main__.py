@@ -139,8 +139,11 @@ def _show(options: argparse.Namespace) -> int:
     _print(describe.sentence(run))
     if not run.records:
         return NOTHING
-    if describe.status_counts(run):
-        _print("", tables.conformance(run))
+    if tool := environment.get("tool"):
+        _print(f"Measured by {tables.text(tool)}, as it says; nothing of it was judged here.")
+    judged = tables.conformance(run)
+    if judged.row_count:
+        _print("", judged)
     summary = frame.summary(run)
     published = summary[summary["published"]]
     if len(published):

@@ -86,12 +86,26 @@ def _figure(
         metric=metric,
         unit=METRICS[stored][0],
         value=value,
-        rounds=sum(map(len, processes)),
+        rounds=sum(map(_rounds, records)),
         processes=len(processes),
         flags=frozenset(flag for record in records for flag in record.flags),
-        note=value.reason,
+        note=_why_none(records, value),
     )
     return replace(made, flags=made.flags | {"noisy"}) if noisy(made) else made
+
+
+def _rounds(record: Measurement) -> int:
+    """How many rounds stand behind a record. Files of other tools may keep the median alone, and
+    say how many it is of."""
+    told = record.conditions.get("rounds", 0.0) if len(record.values) == 1 else 0.0
+    return int(told) or len(record.values)
+
+
+def _why_none(records: Sequence[Measurement], value: Estimate) -> str:
+    """Why there is no interval; empty where there is one."""
+    if value.reason and len(records) == 1 and _rounds(records[0]) > len(records[0].values):
+        return f"the file keeps the median of {_rounds(records[0]):,} rounds, and not the rounds"
+    return value.reason
 
 
 def noisy(figure: Figure) -> bool:

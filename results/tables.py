@@ -4,14 +4,14 @@ or command the terminal."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 from rich.text import Text
 
-from results import announce, describe, display, frame
+from results import announce, describe, display, foreign, frame
 from results.history import Series
 from results.metrics import DERIVED, METRICS
 from results.records import Decision
@@ -43,11 +43,14 @@ def listing(runs: Sequence[tuple[str, Run | None, int]]) -> Table:
 
 
 def conformance(run: Run) -> Table:
-    """One row per case: how it ended, its verdict and its worst tensor."""
+    """One row per case: how it ended, its verdict and its worst tensor. Cases of other tools, which
+    nobody judged, are there only where they did not end ok."""
     table = _table(
         "suite", "case", "status", "verdict", "worst tensor", "error", "ratio", "tensors"
     )
     for row in frame.cases(run).to_dict("records"):
+        if row["suite"] in foreign.TOOLS and row["status"] == "ok":
+            continue
         if row["verdict"]:
             worst = display.tensor(row["quantity"], row["tensor"])
             judged = [display.verdict(row["verdict"]), worst, display.error(row["error"])]
@@ -55,7 +58,7 @@ def conformance(run: Run) -> Table:
         else:
             judged = [display.NONE, row["reason"], "", "", ""]
         style = _STYLES.get(row["status"], "red")
-        _row(table, row["suite"], row["key"], (display.status(row["status"]), style), *judged)
+        _row(table, row["suite"], _called(row), (display.status(row["status"]), style), *judged)
     return table
 
 
@@ -69,7 +72,7 @@ def measured(summary: pd.DataFrame) -> Table:
         _row(
             table,
             row["suite"],
-            row["key"],
+            _called(row),
             row["metric"],
             display.quantity(row["median"], unit),
             display.interval(row["low"], row["high"], unit),
@@ -79,6 +82,11 @@ def measured(summary: pd.DataFrame) -> Table:
             (row["note"], "dim"),
         )
     return table
+
+
+def _called(row: Mapping[Any, Any]) -> str:
+    """What a row's case is called: another tool's benchmark by its name."""
+    return str(row["model"] if row["suite"] in foreign.TOOLS else row["key"])
 
 
 def flag_lines(summary: pd.DataFrame) -> list[str]:

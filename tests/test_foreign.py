@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reports import __main__ as reports
 from results import foreign
 from results.__main__ import main
 from results.store import StoreError
@@ -388,6 +389,62 @@ def test_results_of_the_wrong_length_are_told(tmp_path):
     assert "b.time_x was skipped: it has 2 results for 3 combinations" in run.problems[0]
 
 
+# -- what is shown ---------------------------------------------------------------------------------
+
+EVERY = {
+    "pytest-benchmark": made.pytest_benchmark(entry("test_<b>", 0.125)),
+    "pyperf": made.pyperf((0.125, 0.125)),
+    "google-benchmark": made.google_benchmark(made.repetition("BM_x", 125.0, unit="ms")),
+    "asv": made.asv({"b.time_x": [[0.125], []]}),
+}
+
+
+@pytest.mark.parametrize("tool", EVERY)
+def test_a_file_is_shown_exported_and_made_a_site_of(results, tmp_path, tool):
+    path = write(tmp_path / "x.json", EVERY[tool])
+    code, out, _ = results("show", path)
+    assert code == 0
+    assert f"Measured by {tool}, as it says; nothing of it was judged here." in out
+    assert "125 ms" in out
+    code, out, _ = results("export", path, "--what", "summary", "--format", "json")
+    assert code == 0
+    assert json.loads(out)[0]["median"] == 0.125
+    site = tmp_path / "site"
+    assert reports.main([str(path), "-o", str(site), "--results", str(tmp_path)]) == 0
+    front = (site / "index.html").read_text()
+    assert "Nothing of it was judged here." in front
+    assert "125 ms" in front
+    assert "<b>" not in front
+    assert reports.main([str(path), "-o", str(tmp_path / "one"), "--one-page"]) == 0
+    assert "125 ms" in (tmp_path / "one" / "index.html").read_text()
+
+
+def test_a_folder_of_several_runs_is_a_site_with_a_part_per_machine(tmp_path):
+    both = folder(
+        tmp_path / "both",
+        made.pytest_benchmark(started="2026-05-01"),
+        made.pytest_benchmark(started="2026-05-02", cpu={"brand_raw": AMD, "count": 2}),
+    )
+    assert reports.main([str(both), "-o", str(tmp_path / "site")]) == 0
+    front = (tmp_path / "site" / "index.html").read_text()
+    assert AMD in front
+    assert INTEL in front
+
+
+def test_a_changed_file_makes_another_site(tmp_path):
+    path, site = tmp_path / "x.json", tmp_path / "site"
+    for median, shown in ((0.125, "125 ms"), (0.25, "250 ms")):
+        write(path, made.pytest_benchmark(entry(median=median)))
+        assert reports.main([str(path), "-o", str(site)]) == 0
+        assert shown in (site / "index.html").read_text()
+
+
+def test_rounds_that_a_file_does_not_keep_are_counted_and_said_to_be_missing(results, tmp_path):
+    path = write(tmp_path / "x.json", made.pytest_benchmark())
+    _, out, _ = results("show", path)
+    assert "the file keeps the median of 400 rounds, and not the rounds" in out
+
+
 # -- whatever a file holds -------------------------------------------------------------------------
 
 BASES = {
@@ -449,7 +506,7 @@ def mutated(draw):
     return text[: len(text) * cut // 8] if cut < 8 else text
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(mutated(), st.sampled_from(sorted(BASES)))
 def test_whatever_a_file_holds_is_read_or_told(tmp_path_factory, text, against):
     """Never a traceback, and 1 only where something is named that regressed."""

@@ -261,7 +261,7 @@ def _named(path: Path, made: Sequence[Run]) -> list[Run]:
     for place, run in enumerate(made, start=1):
         commit = str(parts.mapping(run.environment.get("versions")).get("commit", ""))[:8]
         name = "-".join(part for part in (path.name, f"{place:03}", commit) if part)
-        named.append(replace(run, run_id=name))
+        named.append(replace(run, run_id=name, folder=path / name))
     return named
 
 

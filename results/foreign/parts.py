@@ -82,7 +82,8 @@ def rounds(count: Any, q1: Any, q3: Any, median: float) -> dict[str, float]:
         n, low, high = (number(x, "") for x in (count, q1, q3))
     except Malformed:
         return {}
-    return {"rounds": n, "q1": low, "q3": high} if n >= 1 and 0 < low <= median <= high else {}
+    sound = 1 <= n < 2**53 and 0 < low <= median <= high
+    return {"rounds": n, "q1": low, "q3": high} if sound else {}
 
 
 def number(value: Any, what: str, *, signed: bool = False) -> float:
