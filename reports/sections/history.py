@@ -21,12 +21,12 @@ _HEIGHT = 260
 _COLUMNS = (
     Column("Case"),
     Column("Metric"),
-    Column("Settings", hint="of the runs: those with others are another series"),
     Column("Runs", True),
     Column("Now", True, "in the last run"),
     Column("Change", True, "of its level; above 1 is slower or larger"),
     Column("Since", hint="the first run at the new level"),
     Column("What changed with it"),
+    Column("Settings", hint="of the runs: those with others are another series"),
 )
 
 
@@ -67,12 +67,12 @@ def _row(series: Series, change: Change) -> Row:
         "",
         (
             Cell(series.metric),
-            Cell(display.shorten(series.settings, 120) or display.NONE),
             Cell(str(len(series.points))),
             Cell(display.quantity(series.points[-1].value, _unit(series))),
             Cell(f"{change.ratio:.3f}×"),
             Cell(series.points[change.index].run_id),
             Cell("; ".join(change.versions) or display.NONE),
+            Cell(display.shorten(series.settings, 120) or display.NONE),
         ),
     )
 
