@@ -18,13 +18,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from results import gate, machines, settings, standing
+from results import foreign, gate, machines, rounds, settings, standing
 from results.gate import IMPROVED, INCONCLUSIVE, REGRESSED, Effect
+from results.metrics import HIGHER_IS_BETTER
 from results.policy import Policy
 from results.records import Case, Decision, Measurement
 from results.store import Run
 
-#: metric -> what of a policy is its threshold. All of them are worse when they are larger.
+#: metric -> what of a policy is its threshold. All of them are worse when they are larger, but
+#: those of HIGHER_IS_BETTER, of which base is divided by head: above 1 is slower throughout.
 COMPARED: Mapping[str, str] = {
     "step_time": "step_time",
     "latency": "latency",
@@ -32,14 +34,20 @@ COMPARED: Mapping[str, str] = {
     "device_peak_bytes": "memory",
     "first_call_time": "cold_start",
     "artifact_bytes": "artifact",
+    # of other tools
+    "cpu_time": "step_time",
+    "items_per_second": "step_time",
+    "bytes_per_second": "step_time",
+    "process_peak_bytes": "memory",
+    "object_bytes": "memory",
 }
 #: Suites whose figures are a by-product of something else.
 APART = ("gate", "confirm", "canary", "sweep_")
 WEAKER = (
     "Stored runs were measured at different times, which makes them weaker than pairs that take "
-    "turns: differences of a few percent may be the machine's. "
-    "`pytest suites --benchmark --against BASE` measures in turns."
+    "turns: differences of a few percent may be the machine's."
 )
+IN_TURNS = "`pytest suites --benchmark --against BASE` measures in turns."
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Comparison:
 def compare(base: Run, head: Run, policy: Policy) -> Comparison:
     """Every metric, verdict and count that both runs have, and how every case ended."""
     environments = head.environment, base.environment
-    notes = [WEAKER, *machines.same_software(*environments)]
+    own = not all("tool" in environment for environment in environments)
+    notes = [f"{WEAKER} {IN_TURNS}" if own else WEAKER, *machines.same_software(*environments)]
     decisions = [
         *_timed(base, head, policy),
         *standing.supported(base, head, policy),
@@ -74,9 +83,14 @@ def compare(base: Run, head: Run, policy: Policy) -> Comparison:
         ("base are not in head", "head are not in base"), standing.alone(base, head), strict=True
     ):
         if cases:
-            some = ", ".join(f"{case.suite}/{case.key}" for case in cases[:5])
+            some = ", ".join(map(_name, cases[:5]))
             more = " and more" if len(cases) > 5 else ""
-            notes.append(f"{len(cases)} cases of {told}: {some}{more}")
+            noun = told if len(cases) > 1 else told.replace("are", "is")
+            notes.append(f"{len(cases)} case{'s'[: len(cases) - 1]} of {noun}: {some}{more}")
+    notes += rounds.advice(decisions)
+    tracked = {m.case for m in head.measurements if m.metric == "tracked_value"}
+    if tracked:
+        notes.append(f"{len(tracked)} tracked values are not compared: more may be better or worse")
     for name, run in (("base", base), ("head", head)):
         notes += [f"{name}: {problem}" for problem in run.problems]
     return Comparison(
@@ -87,6 +101,10 @@ def compare(base: Run, head: Run, policy: Policy) -> Comparison:
         standing.neither(base, head),
         _unfinished(base=base, head=head),
     )
+
+
+def _name(case: Case) -> str:
+    return f"{case.suite}/{case.model if foreign.measured(case) else case.key}"
 
 
 def _unfinished(**runs: Run) -> str:
@@ -157,8 +175,6 @@ def decide(
     else:
         verdict = gate.verdict(found, threshold)
     reason = f"{len(base)} and {len(head)} processes"
-    if verdict == INCONCLUSIVE and found.pairs < 2:
-        reason = "one process has no interval; presets standard and full measure in 3 and in 6"
     bounds = (None, None) if bytes_ or found.pairs < 2 else (found.low, found.high)
     return Decision(case, metric, verdict, told, threshold=threshold, ratio=found.ratio,
                     low=bounds[0], high=bounds[1], p=None if bytes_ else found.p,
@@ -172,6 +188,7 @@ def _timed(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
     before, now = (_medians(run.measurements) for run in (base, head))
     fine = [{o.case for o in run.outcomes if o.status == "ok"} for run in (base, head)]
     right = fine[0] & fine[1]  # what is not right has no speed, and is nobody's baseline
+    retimed = foreign.retimed(base, head)
     for (case, metric), known in before.items():
         threshold = policy.threshold(case, COMPARED[metric])
         if threshold is None or case not in right:
@@ -180,8 +197,15 @@ def _timed(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
         if values is None:
             reason = "measured in base, but not in head"
             yield Decision(case, metric, INCONCLUSIVE, base.run_id, threshold, reason=reason)
+        elif case in retimed:
+            reason = f"timed in another way: {retimed[case]}"
+            yield Decision(case, metric, INCONCLUSIVE, base.run_id, threshold, reason=reason)
         elif min(*known, *values) > 0:
-            yield decide(case, metric, known, values, threshold, told=base.run_id)
+            sides = (known, values) if metric not in HIGHER_IS_BETTER else (values, known)
+            made = decide(case, metric, *sides, threshold, told=base.run_id)
+            alone = made.verdict == INCONCLUSIVE and min(len(known), len(values)) < 2
+            told = rounds.statement(base, head, case, metric) if alone else made.reason
+            yield replace(made, reason=told)
 
 
 def _medians(records: Iterable[Measurement]) -> dict[tuple[Case, str], list[float]]:

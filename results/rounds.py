@@ -8,17 +8,22 @@ say, by that name, and how to get more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
-from results import foreign
-from results.records import Case, Measurement
+from results import display, foreign
+from results.metrics import HIGHER_IS_BETTER
+from results.records import Case, Decision, Measurement
+from results.store import Run
 
 #: Of the interval, as of a gate's.
 LEVEL = 0.98
+ALONE = "one process has no interval"
+#: How Assay measures in more.
+OWN = "take a preset that measures in several: standard in 3, full in 6"
 LEAST = 5  # rounds, below which quartiles mean nothing
 
 
@@ -54,26 +59,31 @@ def rounds(records: Sequence[Measurement]) -> Rounds | None:
     return made if made.count >= LEAST and 0 < made.q1 <= made.q3 else None
 
 
-def statement(base: Sequence[Measurement], head: Sequence[Measurement], case: Case) -> str:
-    """What to say of a case of which a side has one process: its rounds' ratio with an interval, if
-    both have rounds, and how to measure more processes."""
-    sides = [_processes(records) for records in (base, head)]
-    advice = foreign.advice(case) or "presets standard and full measure in 3 and in 6"
-    told = "one process has no interval"
-    both = [rounds(next(iter(side.values()))) for side in sides if len(side) == 1]
-    if len(both) == 2 and both[0] and both[1]:
-        change = math.log(both[1].median / both[0].median)
-        half = float(special.ndtri((1 + LEVEL) / 2)) * math.hypot(both[0].error, both[1].error)
+def statement(base: Run, head: Run, case: Case, metric: str) -> str:
+    """What to say of a metric of which a side has one process: the ratio of its rounds with an
+    interval, if both have rounds. As everywhere, a ratio above 1 is slower."""
+    told = ALONE
+    both = [_of_one_process(run, case, metric) for run in (base, head)]
+    if metric in HIGHER_IS_BETTER:
+        both.reverse()
+    before, now = both
+    if before and now:
+        change = math.log(now.median / before.median)
+        half = float(special.ndtri((1 + LEVEL) / 2)) * math.hypot(before.error, now.error)
         low, middle, high = (math.exp(change + x) for x in (-half, 0.0, half))
-        told += (
-            f"; its rounds alone say {middle:.3f} ({low:.3f} to {high:.3f}), which is weaker: it "
-            "leaves out what differs between processes"
-        )
-    return f"{told}. For a decision: {advice}"
+        said = f"{display.ratio(middle)} ({display.interval(low, high, '1')})"
+        told += f"; weaker, since processes differ: its rounds alone say {said}"
+    return told
 
 
-def _processes(records: Iterable[Measurement]) -> Mapping[int, list[Measurement]]:
-    found: dict[int, list[Measurement]] = {}
-    for record in records:
-        found.setdefault(record.process, []).append(record)
-    return found
+def advice(decisions: Iterable[Decision]) -> list[str]:
+    """How to measure in more processes, once for each tool that measured in one."""
+    suites = dict.fromkeys(d.case for d in decisions if d.reason.startswith(ALONE))
+    tools = dict.fromkeys(foreign.advice(case) or OWN for case in suites)
+    return [f"{ALONE}. For a decision, {how}" for how in tools]
+
+
+def _of_one_process(run: Run, case: Case, metric: str) -> Rounds | None:
+    """The rounds of the only process that measured a metric; None where there are several."""
+    records = [m for m in run.measurements if m.case == case and m.metric == metric]
+    return rounds(records) if len({record.process for record in records}) == 1 else None

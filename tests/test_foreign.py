@@ -5,16 +5,20 @@ import gzip
 import io
 import json
 import math
+import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports import __main__ as reports
-from results import foreign
+from results import compare, foreign, rounds
 from results.__main__ import main
+from results.policy import Policy
+from results.records import Measurement
 from results.store import StoreError
 from tests import foreign_files as made
 from tests.foreign_files import AMD, INTEL, entry, write
@@ -389,14 +393,142 @@ def test_results_of_the_wrong_length_are_told(tmp_path):
     assert "b.time_x was skipped: it has 2 results for 3 combinations" in run.problems[0]
 
 
-# -- what is shown ---------------------------------------------------------------------------------
-
 EVERY = {
     "pytest-benchmark": made.pytest_benchmark(entry("test_<b>", 0.125)),
     "pyperf": made.pyperf((0.125, 0.125)),
     "google-benchmark": made.google_benchmark(made.repetition("BM_x", 125.0, unit="ms")),
     "asv": made.asv({"b.time_x": [[0.125], []]}),
 }
+
+
+# -- what is compared ------------------------------------------------------------------------------
+
+
+def decisions(base: Path, head: Path):
+    """{(benchmark, metric): (verdict, ratio, reason)}, and the notes."""
+    sides = [foreign.read(path) for path in (base, head)]
+    told = compare.compare(*sides, Policy())
+    made = {(d.case.model, d.metric): (d.verdict, d.ratio, d.reason) for d in told.decisions}
+    return made, told.notes
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_rounds_of_one_process_are_told_as_weaker_and_decide_nothing(results, tmp_path, kept):
+    def file(name, median):
+        data = [median * (1 + n / 1000) for n in range(-20, 21)] if kept else None
+        document = made.pytest_benchmark(entry(median=median, data=data, scatter=0.02))
+        return write(tmp_path / f"{name}.json", document)
+
+    base, head = file("base", 0.1), file("head", 0.12)
+    (verdict, ratio, reason), = decisions(base, head)[0].values()  # fmt: skip
+    assert verdict == "inconclusive"
+    assert ratio == pytest.approx(1.2)
+    assert "one process has no interval; weaker, since processes differ" in reason
+    low, high = map(float, re.search(r"say 1.20× \((\S+) to (\S+)×\)", reason).groups())
+    assert 1.15 < low < 1.2 < high < 1.25
+    code, out, err = results("gate", base, head)
+    assert code == 3
+    assert "run pytest 3 times or more a side" in err
+    assert "preset" not in out + err
+
+
+def test_the_error_of_a_median_is_how_far_medians_scatter(tmp_path):
+    generator = np.random.default_rng(0)
+    case = foreign.read(write(tmp_path / "x.json", EVERY["pyperf"])).measurements[0].case
+    errors, medians = [], []
+    for values in np.exp(generator.normal(0, 0.03, (400, 201))):
+        found = rounds.rounds([Measurement(case, "step_time", "s", tuple(values))])
+        errors.append(found.error)
+        medians.append(math.log(found.median))
+    assert np.median(errors) == pytest.approx(np.std(medians), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("tool", "how"),
+    [
+        ("pyperf", "--processes 3"),
+        ("asv", "asv run"),
+        ("google-benchmark", "--benchmark_out=FILE"),
+    ],
+)
+def test_each_tool_s_own_way_to_more_processes_is_advised(tmp_path, tool, how):
+    path = write(tmp_path / "x.json", EVERY[tool])
+    notes = decisions(path, path)[1]
+    assert [note for note in notes if how in note and "one process has no interval" in note]
+    assert not [note for note in notes if "pytest suites" in note]
+
+
+def test_of_rates_more_is_better_and_of_times_less(tmp_path):
+    def side(name, time, rate):
+        return folder(tmp_path / name, *(
+            made.google_benchmark(
+                made.repetition("BM_x", time + n / 999, items_per_second=rate * (1 + n / 999)),
+                date=f"2026-11-{n}",
+            ) for n in range(1, 4)
+        ))  # fmt: skip
+
+    found, _ = decisions(side("base", 100.0, 1e6), side("head", 100.0, 5e5))
+    assert found["BM_x", "step_time"][0] == "unchanged"
+    verdict, ratio, _ = found["BM_x", "items_per_second"]
+    assert (verdict, ratio) == ("regressed", pytest.approx(2.0))
+    found, _ = decisions(side("slow", 100.0, 1e6), side("fast", 50.0, 2e6))
+    assert {d[0] for d in found.values()} == {"improved"}
+    assert {round(d[1], 3) for d in found.values()} == {0.5}
+
+
+def test_what_was_timed_in_another_way_is_not_compared(results, tmp_path):
+    gc = {"disable_gc": True, "timer": "perf_counter", "warmup": False}
+    base, head = (
+        folder(tmp_path / name, *(
+            made.pytest_benchmark(entry(median=median * (1 + n / 1000), **changes), entry("test_y"),
+                                  started=f"2026-05-1{n}")
+            for n in range(3)
+        ))
+        for name, median, changes in (("base", 0.1, {}), ("head", 0.05, {"options": gc}))
+    )  # fmt: skip
+    found, _ = decisions(base, head)
+    verdict, ratio, reason = found["tests/b.py::test_x", "step_time"]
+    assert (verdict, ratio) == ("inconclusive", None)
+    assert reason == "timed in another way: disable_gc is True, but was False"
+    assert found["tests/b.py::test_y", "step_time"][0] == "unchanged"
+    assert results("gate", base, head)[0] == 3
+
+
+def test_a_benchmark_whose_code_changed_is_another(tmp_path):
+    paths = [
+        write(tmp_path / f"{version}.json",
+              made.asv({"b.time_x": [[1.0], [], version]}, commit=version * 40))
+        for version in "ab"
+    ]  # fmt: skip
+    ((_, _, reason),) = decisions(*paths)[0].values()
+    assert reason == "timed in another way: benchmark's version is 'b', but was 'a'"
+
+
+def test_tracked_values_have_no_direction_and_are_told(tmp_path):
+    path = write(tmp_path / "x.json", made.asv({"b.track_x": [[3.0], []]}))
+    found, notes = decisions(path, path)
+    assert not found
+    assert "1 tracked values are not compared: more may be better or worse" in notes
+
+
+def test_what_a_tool_says_failed_in_head_regressed(results, tmp_path):
+    fine = made.google_benchmark(made.repetition("BM_x", 1.0))
+    broken = made.google_benchmark(made.repetition("BM_x", 0.0, error_occurred=True,
+                                                   error_message="broken here"))  # fmt: skip
+    base, head = (write(tmp_path / f"{n}.json", d) for n, d in enumerate((fine, broken)))
+    code, out, _ = results("gate", base, head)
+    assert code == 1
+    assert "broken here" in out
+    assert results("gate", head, base)[0] == 3  # no baseline
+
+
+def test_files_without_a_repository_have_no_commit(tmp_path):
+    run = foreign.read(write(tmp_path / "x.json", made.pytest_benchmark(commit="unversioned")))
+    assert "commit" not in run.environment["versions"]
+    assert "not recorded, so not compared: the commit" in run.problems
+
+
+# -- what is shown ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tool", EVERY)

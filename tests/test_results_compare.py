@@ -144,7 +144,7 @@ def test_other_machines_versions_and_missing_cases_are_told():
     found = compare.compare(run(ok()), run(environment=other), Policy())
     assert list(found.machines) == ["cpu model is EPYC, but was Xeon"]
     assert "torch is 2.14.0, but was 2.13.0" in found.notes
-    assert any("1 cases of base are not in head: performance/train/mlp" in n for n in found.notes)
+    assert any("1 case of base is not in head: performance/train/mlp" in n for n in found.notes)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,21 @@ def measured(case: Case) -> bool:
     return case.suite in TOOLS
 
 
+def retimed(base: Run, head: Run) -> dict[Case, str]:
+    """Cases that two runs timed in different ways (with and without garbage collection, by another
+    clock, a benchmark whose own code changed), and how."""
+    before, now = (
+        {fact.case: parts.mapping(fact.facts["settings"]) for fact in run.facts
+         if measured(fact.case) and "settings" in fact.facts}
+        for run in (base, head)
+    )  # fmt: skip
+    return {
+        case: _changed(before.get(case, {}), settings)
+        for case, settings in now.items()
+        if before.get(case, {}) != settings
+    }
+
+
 def advice(case: Case) -> str:
     """How the tool that measured a case measures in more than one process; empty for Assay's."""
     tool = TOOLS.get(case.suite)

@@ -24,8 +24,8 @@ from results.records import Measurement
 
 NAME = "asv"
 REPEAT = (
-    "asv keeps one figure per commit and environment: run `asv run` 3 times or more a side, each "
-    "time into another results_dir, and give the two folders; or ask `asv continuous BASE HEAD`"
+    "run `asv run` 3 times or more a side, each time with another results_dir, and give a folder "
+    "of these for each side, since asv keeps one figure per commit; or ask `asv continuous`"
 )
 #: unit -> (metric, unit of Assay's, factor)
 _UNITS = {

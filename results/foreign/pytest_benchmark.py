@@ -23,6 +23,8 @@ REPEAT = (
 )
 #: Options of a benchmark that change what is timed.
 SETTINGS = ("timer", "disable_gc", "warmup")
+#: Written in place of a commit where there is no repository, or none that could be asked.
+NO_COMMIT = ("unversioned", "unknown")
 
 
 def recognises(document: Mapping[str, Any]) -> bool:
@@ -83,6 +85,7 @@ def _environment(document: Mapping[str, Any]) -> dict[str, Any]:
     if not model and "," in text(machine.get("processor")):
         model = text(machine.get("processor"))  # of Windows: "... Stepping 0, AuthenticAMD"
     git = mapping(document.get("commit_info"))
+    identity = "" if git.get("id") in NO_COMMIT else git.get("id")
     return parts.environment(
         {
             "cpu": {
@@ -100,7 +103,7 @@ def _environment(document: Mapping[str, Any]) -> dict[str, Any]:
         ),
         versions={
             NAME: text(document.get("version")),
-            "commit": parts.commit(git.get("id"), dirty=git.get("dirty")),
+            "commit": parts.commit(identity, dirty=git.get("dirty")),
         },
         started=text(document.get("datetime")),
         host=text(machine.get("node")),
