@@ -237,13 +237,13 @@ def _verdict(options: argparse.Namespace) -> tuple[Any, Any]:
 def _history(options: argparse.Namespace) -> int:
     from fnmatch import fnmatchcase
 
-    from results import history, tables
+    from results import announce, history, tables
 
     if options.bisect:
         return _bisect(options)
     with history.stored(options.results, options.branch) as runs:
         found = history.series(runs, metrics=options.metric or history.METRICS)
-    found = [one for one in found if fnmatchcase(one.case.key, options.case)]
+    found = [one for one in found if fnmatchcase(announce.label(one.case), options.case)]
     shown = [one for one in found if one.changes or options.all]
     if options.format == "json":
         print(history.to_json(shown))

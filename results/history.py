@@ -1,10 +1,10 @@
 """How figures went from run to run, on one machine, and where they changed.
 
 A series is one metric of one case on one machine and with the same settings over the stored runs of
-it, oldest first; a point
-is the median of a run. Change points are found on logarithms, after values that stand alone were
-clipped (F. R. Hampel, JASA 69, 1974), by PELT (R. Killick, P. Fearnhead, I. A. Eckley, JASA 107,
-2012) for changes of the mean. This is for people who look, and decides nothing: see docs/gate.md.
+it, oldest first; a point is the median of a run. Change points are found on logarithms, after
+values that stand alone were clipped (F. R. Hampel, JASA 69, 1974), by PELT (R. Killick, P.
+Fearnhead, I. A. Eckley, JASA 107, 2012) for changes of the mean. This is for people who look, and
+decides nothing: see docs/gate.md.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from pathlib import Path
 
 import numpy as np
 
-from results import machines, settings, store
+from results import foreign, machines, settings, store
+from results.announce import label
 from results.records import Case
 from results.store import Run, StoreError
 from results.summary import measured
 
 #: Metrics whose history is kept.
-METRICS = ("step_time", "latency_p50", "host_peak_bytes", "first_call_time", "artifact_bytes")
+METRICS = (
+    *("step_time", "latency_p50", "host_peak_bytes", "first_call_time", "artifact_bytes"),
+    *("items_per_second", "bytes_per_second", "process_peak_bytes", "object_bytes"),
+)
 CLIP, NEIGHBOURS = 3.0, 3  # standard deviations; points to either side
 LEAST_POINTS = 6  # of a series, before a change is looked for
 SEGMENT = 2  # points between two changes, at least
@@ -76,9 +80,10 @@ class Series:
 @contextmanager
 def stored(root: Path, branch: str | None = None) -> Iterator[list[Run]]:
     """The runs in a folder, oldest first; or those in a folder of a git revision,
-    `[REPOSITORY@]REVISION:FOLDER`. Raises StoreError where git does not have it."""
+    `[REPOSITORY@]REVISION:FOLDER`. Files of other tools are a run per machine, Python and commit.
+    Raises StoreError where git does not have it."""
     if branch is None:
-        yield [store.read(folder) for folder in store.run_folders(root)]
+        yield _runs(root)
         return
     repository, _, rest = branch.rpartition("@")
     revision, _, folder = rest.partition(":")
@@ -90,7 +95,13 @@ def stored(root: Path, branch: str | None = None) -> Iterator[list[Run]]:
             raise StoreError(f"git has no runs in {branch}: {''.join(why)}")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(scratch, filter="data")
-        yield [store.read(found) for found in store.run_folders(Path(scratch) / folder)]
+        yield _runs(Path(scratch) / folder)
+
+
+def _runs(root: Path) -> list[Run]:
+    if foreign.is_foreign(root):
+        return foreign.runs(root)
+    return [store.read(folder) for folder in store.run_folders(root)]
 
 
 def series(runs: Iterable[Run], *, metrics: Sequence[str] = METRICS) -> list[Series]:
@@ -99,13 +110,15 @@ def series(runs: Iterable[Run], *, metrics: Sequence[str] = METRICS) -> list[Ser
     found: dict[tuple[Case, str, str, str], list[Point]] = defaultdict(list)
     for run in runs:
         fine = {outcome.case for outcome in run.outcomes if outcome.status == "ok"}
-        made = machines.name(run.environment), settings.name(run.environment)
+        machine, made = machines.name(run.environment), settings.name(run.environment)
+        lines = foreign.lines(run)
         versions = machines.versions(run.environment)
         for figure in measured(run.measurements):
             if figure.metric in metrics and figure.case in fine and figure.value.median > 0:
                 started = str(run.environment.get("started", ""))
                 point = Point(run.run_id, started, figure.value.median, versions)
-                found[figure.case, figure.metric, *made].append(point)
+                settled = lines.get(figure.case, made)
+                found[figure.case, figure.metric, machine, settled].append(point)
     return [
         Series(*key, tuple(points), tuple(changes(points)))
         for key, points in sorted(found.items(), key=lambda item: item[0])
@@ -158,7 +171,9 @@ def clipped(values: np.ndarray) -> np.ndarray:
 
 def to_json(found: Iterable[Series]) -> str:
     """Series as JSON."""
-    return json.dumps([{"key": one.case.key, **dataclasses.asdict(one)} for one in found], indent=1)
+    return json.dumps(
+        [{"key": label(one.case), **dataclasses.asdict(one)} for one in found], indent=1
+    )
 
 
 def run_gate(target: str, key: str, results: Path) -> int:

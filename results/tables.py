@@ -122,8 +122,10 @@ def history(found: Sequence[Series]) -> Table:
     for one in found:
         last = one.points[-1]
         unit = METRICS.get(one.metric) or DERIVED[one.metric]
-        head = [one.case.key, one.metric, one.machine, one.settings, str(len(one.points)),
-                display.quantity(last.value, unit[0])]  # fmt: skip
+        head = [
+            announce.label(one.case), one.metric, one.machine, one.settings, str(len(one.points)),
+            display.quantity(last.value, unit[0]),
+        ]  # fmt: skip
         for change in one.changes:
             point = one.points[change.index]
             told = "; ".join(change.versions)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports import __main__ as reports
-from results import compare, foreign, rounds
+from results import compare, foreign, history, rounds
 from results.__main__ import main
 from results.policy import Policy
 from results.records import Measurement
@@ -526,6 +526,24 @@ def test_files_without_a_repository_have_no_commit(tmp_path):
     run = foreign.read(write(tmp_path / "x.json", made.pytest_benchmark(commit="unversioned")))
     assert "commit" not in run.environment["versions"]
     assert "not recorded, so not compared: the commit" in run.problems
+
+
+def test_history_has_a_point_per_commit_and_a_series_per_environment(tmp_path, capsys):
+    root = tmp_path / "results"
+    for n in range(12):
+        for name, factor in (("py3.11", 1.0), ("py3.12", 3.0)):
+            time = factor * (1.0 if n < 6 else 2.0) * (1 + (n % 3) / 1000)
+            document = made.asv({"b.time_x": [[time], []]}, commit=f"{n:040}",
+                                date=1796064740000 + n * 86_400_000, env_name=name)  # fmt: skip
+            write(root / "vm" / f"{n:08}-{name}.json", document)
+    assert main(["history", "--results", str(root)]) == 0
+    assert "b.time_x" in capsys.readouterr().out
+    found = history.series(foreign.runs(root))
+    assert {one.settings for one in found} == {"py3.11", "py3.12"}
+    for one in found:
+        assert len(one.points) == 12
+        assert [change.index for change in one.changes] == [6]
+        assert one.changes[0].versions == (f"commit is {6:040}, but was {5:040}",)
 
 
 # -- what is shown ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -127,6 +128,21 @@ def retimed(base: Run, head: Run) -> dict[Case, str]:
     }
 
 
+def lines(run: Run) -> dict[Case, str]:
+    """What keeps series of a benchmark apart on one machine: asv's environment, or which Python it
+    ran on, and how it was timed. Empty for a run of Assay's."""
+    python = re.match(r"\S+ \d+\.\d+", str(run.environment.get("python", "")))
+    name = run.environment.get("series") or (python.group() if python else "")
+    timed = {fact.case: parts.mapping(fact.facts.get("settings")) for fact in run.facts}
+    return {
+        outcome.case: ", ".join(
+            [*filter(None, [name]), *(f"{k} {v}" for k, v in timed.get(outcome.case, {}).items())]
+        )
+        for outcome in run.outcomes
+        if measured(outcome.case)
+    }
+
+
 def advice(case: Case) -> str:
     """How the tool that measured a case measures in more than one process; empty for Assay's."""
     tool = TOOLS.get(case.suite)
@@ -188,7 +204,8 @@ def _identity(part: Part) -> str:
         for name, version in parts.mapping(environment.get("versions")).items()
         if name != part.tool
     }
-    shared = [part.tool, environment.get("fingerprint"), environment.get("python"), versions]
+    names = ("fingerprint", "python", "series")
+    shared = [part.tool, *(environment.get(name) for name in names), versions]
     return json.dumps(shared, sort_keys=True, default=str)
 
 
@@ -300,4 +317,6 @@ def _mixed(path: Path, several: Sequence[Run]) -> str:
 def _only_one_knows(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     versions = [dict(describe.flatten(parts.mapping(e.get("versions")))) for e in (first, second)]
     names = sorted(set(versions[0]) ^ set(versions[1]))
+    if first.get("series") != second.get("series"):
+        return [f"environment is {second.get('series')}, but was {first.get('series')}"]
     return [f"only some of the files say {name}" for name in names] or ["their software differs"]

@@ -211,7 +211,7 @@ def _environment(document: Mapping[str, Any]) -> dict[str, Any]:
     machine = mapping(document.get("params"))
     memory = text(machine.get("ram"))
     variables = mapping(document.get("env_vars"))
-    return parts.environment(
+    made = parts.environment(
         {
             "cpu": {
                 "model": text(machine.get("cpu")),
@@ -233,6 +233,7 @@ def _environment(document: Mapping[str, Any]) -> dict[str, Any]:
         started=_moment(document.get("date")),
         host=text(machine.get("machine")),
     )  # fmt: skip
+    return {**made, "series": text(document.get("env_name"))}
 
 
 def _moment(milliseconds: Any) -> str:
