@@ -91,7 +91,9 @@ def read(document: Mapping[str, Any], file: Path) -> list[Part]:
                 left_out.append(LeftOut(combination, "interrupted", str(error)))
             else:
                 measurements.append(made)
-                settings[made.case] = {"benchmark's version": rows.version} if rows.version else {}
+                settings[made.case] = (
+                    {"benchmark's version": rows.version[:12]} if rows.version else {}
+                )
                 commands[made.case] = f"asv run --bench '^{name}'"
     return [Part(NAME, _environment(document), measurements, left_out, settings, commands,
                  unknown=("model", "python", "commit"))]  # fmt: skip
