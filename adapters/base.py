@@ -245,6 +245,12 @@ class Program:
         `wait` has to accept what this returns."""
         raise NotImplementedError
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        """The tensors of what `put` returned, as arrays over the very memory in which they lie,
+        where the framework lets its users write there; else as they are now. For a judge, who looks
+        whether a step changes its input, and changes it afterwards."""
+        return []
+
     def step(self, batch: Any) -> Any:
         """Enqueues one step on what `put` returned and does not wait. infer: returns the output.
         train: updates the state in place and returns the loss before the update."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adapters import faulty_programs as programs
 from adapters.ops import FORMS, NAMES, Array, Ops
 from adapters.training import Recipe, Schedule
 
@@ -25,12 +26,12 @@ SLIGHTLY = 1 + 1e-5
 class Fault:
     """A planted mistake.
 
-    where       "op", "recipe", "weights" or "data"; the latter two need no new program
+    where       "op", "recipe", "program", "weights" or "data"; the latter two need no new program
     sentence    what is wrong, for people
     model       where it is planted, in `mode` and with `recipe` (empty: the model's own)
     change      op: operation -> function of (the sound vocabulary, the program's dtype, the
-                operation's arguments); recipe: recipe -> recipe; weights: tensors -> those of them
-                that change; data: (batch, dtype) -> batch
+                operation's arguments); recipe: recipe -> recipe; program: program -> program;
+                weights: tensors -> those of them that change; data: (batch, dtype) -> batch
     infer       whether an adapter that only infers can have it and shows it
     weak        whether it changes what it is in by 1e-5 or less: made for float64, since rounding
                 in float32 may hide it
@@ -83,6 +84,12 @@ def in_recipe(recipe: Recipe, name: str) -> Recipe:
     """`recipe` with the fault called `name`, if it is one of recipes."""
     fault = find(name)
     return fault.change(recipe) if fault and fault.where == "recipe" else recipe
+
+
+def in_program(program: Any, name: str) -> Any:
+    """`program` with the fault called `name`, if it is one of programs."""
+    fault = find(name)
+    return fault.change(program) if fault and fault.where == "program" else program
 
 
 def in_weights(tensors: Tensors, name: str) -> dict[str, np.ndarray]:
@@ -518,6 +525,33 @@ _RECIPES = (
 )  # fmt: skip
 
 
+# -- programs --------------------------------------------------------------------------------------
+
+
+def _program(name: str, mode: str, change: Any, sentence: str) -> Fault:
+    infer = mode == "infer"
+    return Fault(name, "program", sentence, "mlp", change, mode=mode, infer=infer)
+
+
+_PROGRAMS = (
+    _program("output_stale", "infer", programs.Stale, "a step returns the output of the last one"),
+    _program("output_stale_once", "infer", programs.StaleOnce,
+             "the third step returns the output of the second"),
+    _program("batch_baked_in", "infer", programs.Baked, "the first batch is part of the program"),
+    _program("batch_baked_in_training", "train", programs.Baked,
+             "every step of training sees the first batch"),
+    _program("batch_before", "train", programs.BatchBefore,
+             "a step of training sees the batch of the one before"),
+    _program("output_is_a_view", "infer", programs.View, "the output changes with its input"),
+    _program("input_changed", "infer", programs.InputChanged, "a step works in place on its input"),
+    _program("input_changed_in_training", "train", programs.InputChanged,
+             "a step of training works in place on its input"),
+    _program("memory_unwritten", "infer", programs.Unwritten, "reads memory that it did not write"),
+    _program("memory_unwritten_in_training", "train", programs.Unwritten,
+             "training reads memory that it did not write"),
+)  # fmt: skip
+
+
 # -- loading ---------------------------------------------------------------------------------------
 
 
@@ -596,7 +630,7 @@ _DATA = (
 )  # fmt: skip
 
 #: Name -> fault.
-FAULTS: dict[str, Fault] = {f.name: f for f in (*_OPS, *_RECIPES, *_WEIGHTS, *_DATA)}
+FAULTS: dict[str, Fault] = {f.name: f for f in (*_OPS, *_RECIPES, *_PROGRAMS, *_WEIGHTS, *_DATA)}
 
 
 # -- what is no fault ------------------------------------------------------------------------------

@@ -209,6 +209,9 @@ class Program(base.Program):
     def put(self, batch: Mapping[str, np.ndarray]) -> Any:
         return tuple(trees.over(self._array, trees.part(batch, name)) for name in ("x", "y"))
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        return [_fetched(array) for tree in batch for array in trees.leaves(tree)]
+
     def step(self, batch: Any) -> Any:
         x, y = batch
         if not self._spec.trains:

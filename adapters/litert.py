@@ -149,6 +149,9 @@ class Program(base.Program):
         self._wanted = {name: (x.shape, x.dtype) for name, x in inputs.items()}
         return inputs
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        return list(batch.values())
+
     def calibrate(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         self._calibration = [self.put(batch) for batch in batches]
         self._shapes = {}

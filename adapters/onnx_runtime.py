@@ -161,6 +161,9 @@ class Program(base.Program):
         arrays = self._arrays(batch)
         return inputs_of(arrays), {name: self._engine.put(x) for name, x in arrays.items()}
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        return [self._engine.memory_of(value) for value in batch[1].values()]
+
     def _arrays(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The inputs of a batch, in the dtype of the program."""
         return {
@@ -293,6 +296,9 @@ class _Runtime:
         for _ in range(steps):
             session.run_with_iobinding(binding)
         return Path(session.end_profiling())
+
+    def memory_of(self, value: ort.OrtValue) -> np.ndarray:
+        return value.numpy()
 
     def fetch(self, value: ort.OrtValue) -> np.ndarray:
         return np.array(value.numpy())

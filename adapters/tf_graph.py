@@ -210,6 +210,9 @@ class Program(base.Program):
         self._signature = [trees.over(tf.TensorSpec.from_tensor, tree) for tree in (x, y)]
         return x, y
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        return [_fetched(tensor) for tree in batch for tensor in trees.leaves(tree)]
+
     def _placed(self, value: np.ndarray) -> tf.Tensor:
         return tf.constant(value, self._dtype if value.dtype.kind == "f" else None)
 

@@ -199,6 +199,9 @@ class Program(base.Program):
             self._placed, trees.part(batch, "y")
         )
 
+    def memory_of(self, batch: Any) -> list[np.ndarray]:
+        return [_bits(tensor) for tree in batch for tensor in trees.leaves(tree)]
+
     def _placed(self, value: np.ndarray) -> torch.Tensor:
         dtype = self._like["dtype"] if value.dtype.kind == "f" else None  # integers stay int64
         return torch.tensor(value, dtype=dtype, device=self._spec.device)
@@ -406,6 +409,12 @@ class Program(base.Program):
 
 def _bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
+
+
+def _bits(tensor: torch.Tensor) -> np.ndarray:
+    """The memory of a tensor; on another device than the CPU, a copy."""
+    tensor = tensor.detach().cpu()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _fetched(tensor: torch.Tensor) -> np.ndarray:

@@ -132,6 +132,7 @@ class Attempt(Trial):
         voided = proof.recompiled(before, self._compilations(client))
         if voided:
             self._flags += ("recompiled",)
+        self.agree_afterwards(client)
         self.record_rounds(blocks, steps, machine=read)
         self._refuse(voided)
 
@@ -169,6 +170,7 @@ class Attempt(Trial):
     def latency(self, client: Client) -> None:
         """Records synchronised single calls of one process."""
         self.single(client, "latency", "latency")
+        self.agree_afterwards(client)
         self._process += 1
 
     def alternate(
@@ -275,6 +277,7 @@ class Attempt(Trial):
         inputs = str(self._pool.inputs(self.case))  # the last seed has left others there
         client.request("reload", timeout=self._left(), fault="", inputs=inputs)
         self.agree_in_place(client)
+        self.agree_afterwards(client)
         self.prove(client)
         self.end("cold")
         self._record_curves(curves, machine=read)

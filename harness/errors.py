@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from adapters.base import Adapter, Unsupported
+from harness.turns import Divergent
 
 FRAMES = 3  # of a traceback, in a reason; all of it is in the worker's log
 _WIDTH = 200  # characters of a frame
@@ -18,6 +19,8 @@ def explained(error: Exception, adapter: Adapter) -> dict[str, str]:
     ends with the innermost frames of its traceback, most recent call last."""
     if isinstance(error, Unsupported):
         return {"status": "unsupported", "reason": str(error)}
+    if isinstance(error, Divergent):
+        return {"status": "divergent", "reason": str(error)}
     reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
     if adapter.is_missing_kernel(error):
         return {"status": "unsupported", "reason": f"no kernel: {reason}"}

@@ -313,11 +313,26 @@ def steps(case: Case) -> Sequence[int]:
     return (*STEPS, LONG) if long else STEPS
 
 
-def agree(pool: Pool, client: Client, case: Case, *, deadline: float) -> Tensors:
-    """The tensors of the program that a worker has built. `deadline` is a reading of the clock."""
+def agree(
+    pool: Pool, client: Client, case: Case, *, deadline: float, unseen: bool = True
+) -> Tensors:
+    """The tensors of the program that a worker has built. `deadline` is a reading of the clock.
+    Without `unseen`, it sees one batch later (`of_unseen`)."""
+    asked = {"steps": list(steps(case)), "unseen": unseen}
+    return _written(pool, client, "agree", deadline=deadline, **asked)
+
+
+def of_unseen(pool: Pool, client: Client, *, deadline: float) -> Tensors:
+    """What the program that a worker has built makes of a batch that it has not seen."""
+    return _written(pool, client, "unseen", deadline=deadline)
+
+
+def _written(
+    pool: Pool, client: Client, request: str, *, deadline: float, **asked: Any
+) -> dict[str, np.ndarray]:
+    """The tensors that a request writes."""
     out = pool.scratch_file("tensors.npz")
-    left = max(0.001, deadline - clock.now())
-    client.request("agree", timeout=left, steps=list(steps(case)), out=str(out))
+    client.request(request, timeout=max(0.001, deadline - clock.now()), out=str(out), **asked)
     tensors = load_tensors(out)
     out.unlink()
     return tensors

@@ -14,7 +14,7 @@ from adapters.exercises import capture
 from adapters.numpy_reference import NumpyOps
 from harness.client import Client, WorkerFailure
 from harness.pool import Pool
-from harness.protocol import load_tensors, save_tensors
+from harness.protocol import load_tensors, part, save_tensors
 from numerics import floor, judge
 from numerics.errors import normwise
 from numerics.localisation import Step, first_wrong
@@ -73,10 +73,7 @@ def localise(pool: Pool, case: Case, client: Client, member: Callable[[], Client
 
 
 def _question(case: Case, inputs: Tensors) -> _Question:
-    parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "batch": {}}
-    for name, value in inputs.items():
-        part, _, tensor = name.partition(":")
-        parts[part][tensor] = value
+    parts = {name: part(inputs, name) for name in ("parameter", "buffer", "batch")}
     train = case.mode == "train"
     tensors: dict[str, Any] = {
         _escaped(n): v for n, v in {**parts["parameter"], **parts["buffer"]}.items()

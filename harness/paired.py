@@ -153,6 +153,8 @@ class Paired(Attempt):
             steps = max(self.warm_up(client) for client in self._in_turn(pair, number))
             order = ABBA if self._chance(number, "order").random() < 0.5 else BAAB
             rounds = self.alternate(head, base, steps, timed=timed, order=order)
+            if self.arms[1] == HEAD:
+                self.agree_afterwards(head)
             self._measured("slowdown", rounds, steps=steps, flags=self._flags)
             self._process += 1
             return statistics.median(rounds)

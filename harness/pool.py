@@ -31,6 +31,7 @@ from harness.client import (
 )
 from harness.memo import Memo
 from harness.protocol import save_tensors
+from numerics.reference import TURNS, UNSEEN
 from results.records import Case
 
 SEED = 0  # of every model's initial parameters
@@ -154,9 +155,10 @@ class Pool:
         return [client.pid for client in list(self._clients.values())]
 
     def inputs(self, case: Case, *, seed: int = SEED) -> Path:
-        """A file with initial parameters, buffers and one batch: the same bytes for every
-        adapter. Another seed has other parameters and other examples. Where the precision is
-        calibrated there are batches for that, too, of examples that come later."""
+        """A file with initial parameters, buffers and batches (`numerics.reference.TURNS`): the
+        same bytes for every adapter. Another seed has other parameters and another first batch;
+        those after it are of examples that come later, as are the ones on which a precision is
+        calibrated."""
         scheme = PRECISIONS[case.precision].scheme if case.precision in PRECISIONS else None
         calibrated = scheme is not None and bool(scheme.calibration)
         key = (case.model, case.size, case.batch, case.length, seed, calibrated)
@@ -172,11 +174,16 @@ class Pool:
         tensors |= {f"buffer:{name}": value for name, value in buffers.items()}
         usual = _usual_batch(model, size, batch)
         used = (seed + 1) * usual
-        examples = network.example(config, used + calibrated * CALIBRATION * usual)
+        names = [f"calibration:{i}" for i in range(CALIBRATION)]
+        names += TURNS[1:] if size != "full" else ()  # of which several do not fit into memory
+        names += [UNSEEN]
+        examples = network.example(config, used + len(names) * usual)
         tensors |= {f"batch:{n}": tiled(v[used - usual : used], batch) for n, v in examples.items()}
-        for i in range(CALIBRATION * calibrated):
+        for i, name in enumerate(names):
+            if name.startswith("calibration") and not calibrated:
+                continue
             later = slice(used + i * usual, used + (i + 1) * usual)
-            tensors |= {f"calibration:{i}:{n}": tiled(v[later], batch) for n, v in examples.items()}
+            tensors |= {f"{name}:{n}": tiled(v[later], batch) for n, v in examples.items()}
         path = self.scratch_file(f"inputs-{model}-{size}-b{batch}-s{length}-{seed}.npz")
         save_tensors(path, tensors)
         self._inputs[key] = path

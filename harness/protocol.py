@@ -8,14 +8,14 @@ whatever a framework prints cannot be taken for an answer. Nothing is ever pickl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 #: Changes when a worker of another version could misunderstand a request.
-VERSION = 4
+VERSION = 5
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -46,7 +46,18 @@ def save_tensors(path: Path, tensors: Tensors) -> None:
     np.savez(path, names=np.array(names, dtype=np.str_), **arrays)  # type: ignore[arg-type]
 
 
-def load_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `save_tensors` wrote."""
+def load_tensors(path: Path, *, parts: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Reads what `save_tensors` wrote, or those tensors whose names begin with one of `parts` and a
+    colon."""
     with np.load(path, allow_pickle=False) as archive:
-        return {str(name): archive[f"t{i}"] for i, name in enumerate(archive["names"])}
+        return {
+            str(name): archive[f"t{i}"]
+            for i, name in enumerate(archive["names"])
+            if not parts or str(name).split(":")[0] in parts
+        }
+
+
+def part(tensors: Tensors, name: str) -> dict[str, np.ndarray]:
+    """The tensors whose names begin with `name` and a colon, by what follows it."""
+    prefix = f"{name}:"
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

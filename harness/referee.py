@@ -17,13 +17,13 @@ from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.precisions import PRECISIONS
 from adapters.registry import ORACLE
-from harness import convergence, isa, localiser, machine, quality
+from harness import convergence, isa, localiser, machine, quality, turns
 from harness.client import WorkerFailure
 from harness.examiner import Answers, Examiner
 from harness.lanes import Lanes, Task, Tensors
 from harness.memo import Memo, digest
 from harness.pool import Pool, Role, usual_batch
-from harness.protocol import load_tensors
+from harness.protocol import load_tensors, part
 from harness.travel import Travel
 from numerics import (
     determinism,
@@ -191,11 +191,25 @@ class Referee:
 
     def judge(self, case: Case, tensors: Tensors) -> tuple[list[Judgement], str]:
         """Judgements, and the reason why there is no reference or the empty string."""
+        again: Tensors
+        tensors, again = turns.split(tensors)
         if _quantized(case):
             inputs = load_tensors(self._pool.inputs(case))
-            return quantization.judge(quality.subject(case, inputs, tensors)), ""
+            rows = quantization.judge(quality.subject(case, inputs, tensors))
+            return rows + determinism.memory(again, Reference(tensors, "", {}), "fp32"), ""
+        usual = self.judged_as(case).batch
+        tensors = as_usual(tensors, case.batch, usual)
+        again = as_usual(again, case.batch, usual)
+        rows, problem = self._against_oracle(case, tensors)
+        noise = Reference(tensors, "", {})
+        if again:
+            precision = "fp32" if case.precision == "fp64" else case.precision
+            floors, bits = self.oracle(case).floors_of(precision), judge.BITS[precision]
+            noise = dataclasses.replace(noise, floors=floors, bits=bits)
+        return rows + determinism.memory(again, noise, case.precision), problem
+
+    def _against_oracle(self, case: Case, tensors: Tensors) -> tuple[list[Judgement], str]:
         oracle = self.oracle(case)
-        tensors = as_usual(tensors, case.batch, self.judged_as(case).batch)
         if case.precision != "fp64":
             found = oracle.consensus()
             if found.reference is None:
@@ -255,7 +269,7 @@ def as_usual(tensors: Tensors, batch: int, usual: int) -> Tensors:
     if batch == usual:
         return tensors
     kept = {n: t for n, t in tensors.items() if not n.startswith("buffer@")}
-    outputs = {n: t for n, t in tensors.items() if n.partition(":")[0] == "output"}
+    outputs = {n: t for n, t in tensors.items() if reference.is_output(n)}
     return {**kept, **{n: _farthest(t, batch // usual) for n, t in outputs.items()}}
 
 
@@ -276,11 +290,8 @@ class Oracle:
         self._case = case
         self._inputs = pool.inputs(case)
         inputs = load_tensors(self._inputs)
-        parts: dict[str, dict[str, np.ndarray]] = {"parameter": {}, "buffer": {}, "batch": {}}
-        for name, value in inputs.items():
-            part, _, tensor = name.partition(":")
-            parts[part][tensor] = value
-        self.params, self._buffers, self._batch = parts.values()
+        self.params, self._buffers = part(inputs, "parameter"), part(inputs, "buffer")
+        self._batches = reference.batches(inputs)
         self.recipe = case.recipe or models.get(case.model).recipe
         self.absent: dict[str, str] = {}  # member -> how it failed
 
@@ -294,7 +305,8 @@ class Oracle:
         for adapter in self._referee.members():
             self._referee.announce(f"reference: {adapter}")
             try:
-                found[adapter] = self._referee.lanes.reference(member_case(self._case, adapter))
+                tensors = self._referee.lanes.reference(member_case(self._case, adapter))
+                found[adapter] = turns.split(tensors)[0]
             except WorkerFailure as failure:
                 if failure.status != "unsupported":  # not installed: nobody expects it
                     self.absent[adapter] = str(failure)
@@ -336,8 +348,8 @@ class Oracle:
         if member != NUMPY:
             return self._referee.lanes.disturbed(member_case(case, member), noises)
         return (
-            reference.forward_pass(
-                case.model, case.size, self.params, self._buffers, self._batch,
+            reference.outputs(
+                case.model, case.size, self.params, self._buffers, self._batches,
                 ops=NoisyOps(NumpyOps(), noise), length=case.length, mode=case.mode,
             )
             for noise in noises
@@ -352,7 +364,7 @@ class Oracle:
             case.mode,
             self.params,
             self._buffers,
-            self._batch,
+            self._batches,
             length=case.length,
             recipe=self.recipe,
             slopes=case.size != "full",

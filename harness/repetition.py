@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import clock
+from harness import clock, turns
 from harness.client import Client
 from harness.lanes import agree
 from harness.pool import Pool, Role
 from harness.protocol import load_tensors, save_tensors
+from numerics import reference
 from results.records import Case
 
 Tensors = Mapping[str, np.ndarray]
@@ -30,7 +31,7 @@ def variants(pool: Pool, case: Case, client: Client) -> tuple[Tensors, dict[str,
         if build:
             left = max(0.001, deadline - clock.now())
             worker.request("build", timeout=left, spec=pool.spec(case, role), inputs=str(file))
-        return agree(pool, worker, case, deadline=deadline)
+        return turns.split(agree(pool, worker, case, deadline=deadline))[0]
 
     judging = Role(case.adapter, "judge")
     first = run(client, judging, inputs)
@@ -72,6 +73,11 @@ def _moves(batch: int) -> dict[str, tuple[Change, Undo]]:
 def _changed(pool: Pool, inputs: Path, change: Change) -> Path:
     tensors = load_tensors(inputs)
     path = pool.scratch_file("moved.npz")
-    names = [name for name in tensors if name.split("/")[0] == "batch:x"]
+    names = [
+        f"{batch}:{name}"
+        for batch, parts in reference.batches(tensors).items()
+        for name in parts
+        if name.split("/")[0] == "x"
+    ]
     save_tensors(path, {**tensors, **{name: change(tensors[name]) for name in names}})
     return path

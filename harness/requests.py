@@ -8,7 +8,7 @@ import gc
 import importlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsuppo
 from adapters.exercise import Call
 from adapters.numpy_reference import NumpyOps
 from adapters.quantization import SEEN, encode
-from harness import clock, exercising, memory, process, timing
+from harness import clock, exercising, memory, process, timing, turns
 from harness.errors import explained
-from harness.protocol import VERSION, load_tensors, save_tensors
+from harness.protocol import VERSION, load_tensors, part, save_tensors
+from numerics import reference
 from numerics.sketch import sketched
 
 SKETCHED = "full"  # the size whose gradients and updates are compared through sketches
@@ -160,7 +161,7 @@ class Requests:
         state = self._state()
         self.adapter.prepare(self._spec.precision)
         start = clock.now()
-        self._program = self.adapter.build(self._spec, *state)
+        self._program = faults.in_program(self.adapter.build(self._spec, *state), self._spec.fault)
         self._calibrate()
         seconds = clock.now() - start
         self._batch = self._program.put(self._host_batch)
@@ -192,12 +193,13 @@ class Requests:
     def _read(self, inputs: str) -> None:
         """Reads the tensors of a program. Its batch has the planted fault, if there is one; the
         parameters are as they should be."""
-        tensors = load_tensors(Path(inputs))
-        self._params = _part(tensors, "parameter:")
-        self._buffers = _part(tensors, "buffer:")
-        batch = _part(tensors, "batch:")
+        self._inputs = Path(inputs)
+        tensors = load_tensors(self._inputs, parts=("parameter", "buffer", "batch", "calibration"))
+        self._params = part(tensors, "parameter")
+        self._buffers = part(tensors, "buffer")
+        batch = part(tensors, "batch")
         numbers = sorted({n.split(":")[1] for n in tensors if n.startswith("calibration:")})
-        self._calibration = [_part(tensors, f"calibration:{number}:") for number in numbers]
+        self._calibration = [part(tensors, f"calibration:{number}") for number in numbers]
         self._host_batch = faults.in_batch(batch, self._spec.fault, self._spec.dtype)
         if batch:
             models.give(models.get(self._spec.model), self._spec.size, self._spec.length, batch)
@@ -216,15 +218,20 @@ class Requests:
         parts = {f"{part}_time": taken for part, taken in watch.seconds.items()}
         return {"first_call_time": seconds, **parts}
 
-    def agree(self, *, steps: list[int], out: str) -> dict[str, Any]:
-        """Writes the tensors to be judged to `out`, from the initial state on."""
+    def agree(self, *, steps: list[int], out: str, unseen: bool = True) -> dict[str, Any]:
+        """Writes the tensors to be judged to `out`, from the initial state on, of several batches
+        in turn (`harness.turns`). Without `unseen`, the program sees one of them later."""
+        batches = self._batches(reference.TURNS)
         if self._spec.numbers.scheme is None or self._spec.trains:
             self._program.load(*self._state())  # what is quantized was so when it was built
         if self._spec.trains:
-            tensors = self._training_tensors(steps)
+            tensors = self._training_tensors(steps, list(batches.values()))
         else:
-            output = self._program.fetch(self._program.step(self._batch))
-            tensors = trees.named(output, "output")
+            named = {reference.output_of(name): batch for name, batch in batches.items()}
+            tensors = turns.infer(self._program, named, repeat=self._spec.noise is None)
+        if unseen:
+            tensors |= self._of_unseen()
+        self._batch = self._program.put(self._host_batch)  # the last one was overwritten
         if self._spec.numbers.scheme is not None and not self._spec.trains:
             tensors |= encode(self._program.layers(self._batch))
             if (seen := self._program.seen_output()) is not None:
@@ -232,13 +239,53 @@ class Requests:
         save_tensors(Path(out), tensors)
         return {}
 
-    def _training_tensors(self, steps: list[int]) -> dict[str, np.ndarray]:
-        first = self._program.gradients(self._batch)
-        tensors = {**trees.named(first.output, "output"), "loss": first.loss}
+    def unseen(self, *, out: str) -> dict[str, Any]:
+        """Writes what the program makes of a batch that it has not seen; in training, from the
+        initial state on."""
+        save_tensors(Path(out), self._of_unseen())
+        self._batch = self._program.put(self._host_batch)
+        return {}
+
+    def _of_unseen(self) -> dict[str, np.ndarray]:
+        unseen = self._batches((reference.UNSEEN,))
+        if not self._spec.trains:
+            named = {reference.output_of(name): batch for name, batch in unseen.items()}
+            return turns.infer(self._program, named, repeat=False)
+        self._program.load(*self._state())
+        twice = [batch for batch in unseen.values() for _ in range(2)]  # one step learns from it
+        losses = [self._trained_on(batch) for batch in twice]
+        return {f"{reference.UNSEEN}:loss@{i}": loss for i, loss in enumerate(losses, 1)}
+
+    def _batches(self, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+        """Those batches of the inputs, by name, with the planted fault if it is one of data."""
+        found = reference.batches(load_tensors(self._inputs, parts=names))
+        spec = self._spec
+        return {n: faults.in_batch(batch, spec.fault, spec.dtype) for n, batch in found.items()}
+
+    def _trained_on(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """The loss of one step."""
+        with turns.guest(self._program, batch) as there, memory.filled(turns.FILLS[0]):
+            return np.array(self._program.fetch(self._program.step(there.placed)))
+
+    def _gradients(self, placed: Any) -> dict[str, np.ndarray]:
+        found = self._program.gradients(placed)
         shown = sketched if self._spec.size == SKETCHED else _whole
-        tensors |= {f"gradient:{name}": shown(name, g) for name, g in first.gradients.items()}
+        return {
+            **trees.named(found.output, "output"),
+            "loss": found.loss,
+            **{f"gradient:{name}": shown(name, g) for name, g in found.gradients.items()},
+        }
+
+    def _training_tensors(
+        self, steps: list[int], batches: list[dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        shown = sketched if self._spec.size == SKETCHED else _whole
+        with turns.guest(self._program, batches[0]) as there:
+            tensors = turns.twice(
+                lambda: self._gradients(there.placed), repeat=self._spec.noise is None
+            )
         for number in range(1, max(steps) + 1):
-            loss = self._program.fetch(self._program.step(self._batch))
+            loss = self._trained_on(batches[(number - 1) % len(batches)])
             if number not in steps:
                 continue
             state = self._program.state()
@@ -344,7 +391,7 @@ class Requests:
         self._read(inputs)
         self._program.load(*self._state())
         tensors = load_tensors(Path(data))
-        training, held = _part(tensors, "training:"), _part(tensors, "held:")
+        training, held = part(tensors, "training"), part(tensors, "held")
         network = Network(NumpyOps(), model, config, "infer")
         order = _order(len(next(iter(training.values()))), goal.batch, goal.steps, seed)
         curve: list[dict[str, float]] = []
@@ -371,7 +418,7 @@ class Requests:
         goal = models.get(self._spec.model).goal
         if goal is None:
             raise Unsupported(f"{self._spec.model} has no goal")
-        training = _part(load_tensors(Path(data)), "training:")
+        training = part(load_tensors(Path(data)), "training")
         order = _order(len(next(iter(training.values()))), goal.batch, steps, seed)
         loss = None
         for chosen in order:
@@ -489,8 +536,7 @@ class Requests:
                 found["device_reserved_bytes"] = steady["reserved"]
             if resettable:
                 found["device_compile_peak_bytes"] = device["peak"]
-        tensors = load_tensors(Path(inputs))
-        self._params, self._buffers = _part(tensors, "parameter:"), _part(tensors, "buffer:")
+        self._read(inputs)
         return found
 
     def _step(self) -> None:
@@ -516,11 +562,3 @@ def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     if a is None or b is None or (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     return a.tobytes() == b.tobytes()
-
-
-def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

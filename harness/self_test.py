@@ -8,6 +8,7 @@ needs a program of its own. Everything is judged when all has run, as `harness.r
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,13 +22,13 @@ from adapters.base import Noise
 from adapters.faults import CONTROLS, FAULTS, Fault
 from adapters.numpy_reference import NumpyOps
 from adapters.registry import ORACLE
-from harness import clock
+from harness import clock, turns
 from harness.client import Client, WorkerFailure
 from harness.environment import physical_cores
 from harness.lanes import Lanes
 from harness.pool import Pool, Role
-from harness.protocol import load_tensors
-from numerics import floor, judge, reference, self_test
+from harness.protocol import load_tensors, part
+from numerics import determinism, floor, judge, reference, self_test
 from numerics.judge import Judgement, Reference, Tensors
 from numerics.self_test import Findings, Movement, Planting, Row
 from results.records import Case
@@ -101,7 +102,7 @@ def home(fault: Fault) -> Subject:
 
 def _rebuilds(fault: Fault | None) -> bool:
     """Whether a fault needs a program of its own."""
-    return fault is not None and fault.where in ("op", "recipe")
+    return fault is not None and fault.where in ("op", "recipe", "program")
 
 
 class SelfTest:
@@ -263,7 +264,7 @@ class SelfTest:
         failed = [
             f"{run.fault or 'no fault'} in {run.subject.model}, {run.adapter}: {failure}"
             for run, failure in self._failures.items()
-            if failure.status != "unsupported"
+            if failure.status != "unsupported" and not self._told(run)
         ]
         nowhere = [
             f"{name} could be planted nowhere: no adapter supports it"
@@ -287,14 +288,22 @@ class SelfTest:
         """A fault takes part in the consensus like everybody else."""
         subject = self._where(name, adapter)
         exact = Run(subject, adapter, "fp64", fault=name)
+        said = [p for p in PRECISIONS if self._told(replace(exact, precision=p))]
+        if said:
+            moved = Movement(self._failures[exact].reason, math.inf, math.inf)
+            return Planting(name, adapter, subject.model, subject.mode, moved, caught=tuple(said))
         if exact not in self._results:
             return None
         floors = self._floors_of(subject, 0)
         oracle = Run(subject, self._plan.members[0], "fp64")
         clean, live = self._results[oracle], self._results.get(replace(oracle, fault=name))
-        moved = self_test.movement(clean, live, floors) if live else Movement("", 0.0, 0.0)
+        moved = Movement("", 0.0, 0.0)
+        if live:
+            own, again = turns.split(live)
+            moved = self_test.movement(clean, {**own, **again}, floors)
         found = Planting(name, adapter, subject.model, subject.mode, moved)
-        members = {**self._members(subject, 0), adapter: self._results[exact]}
+        own = turns.split(self._results[exact])[0]
+        members = {**self._members(subject, 0), adapter: own}
         consensus, odd, problem = self_test.odd_ones(members, floors)
         if consensus is None:
             return replace(found, problem=problem)
@@ -306,13 +315,17 @@ class SelfTest:
                 continue
             made = list(self._rows(kind, name, run, consensus))
             rows += made
-            wrong = any(row.verdict == "divergent" for row in made)
-            if wrong and (precision != "fp64" or odd == {adapter}):
+            bad = {row.quantity for row in made if row.verdict == "divergent"}
+            if bad and (precision != "fp64" or odd == {adapter} or "again" in bad):
                 caught.append(precision)
         accused = [other for other in self._plan.adapters if other != adapter
                    and (other in odd or self._wrong(subject, other, consensus))]  # fmt: skip
         told = f"the oracle leaves out {', '.join(sorted(odd))}" if odd - {adapter} else ""
         return replace(found, caught=tuple(caught), accused=tuple(accused), problem=told)
+
+    def _told(self, run: Run) -> bool:
+        """Whether a run with a fault ended with the judge's word that it is wrong."""
+        return bool(run.fault) and getattr(self._failures.get(run), "status", "") == "divergent"
 
     def _wrong(self, subject: Subject, adapter: str, against: Reference) -> bool:
         """Whether an adapter without a fault comes out divergent."""
@@ -341,22 +354,22 @@ class SelfTest:
 
     def _members(self, subject: Subject, seed: int) -> dict[str, Tensors]:
         runs = {name: Run(subject, name, "fp64", seed) for name in self._plan.members}
-        found = {name: self._results[run] for name, run in runs.items() if run in self._results}
+        found: dict[str, Tensors] = {
+            name: turns.split(self._results[run])[0]
+            for name, run in runs.items()
+            if run in self._results
+        }
         if subject.mode == "infer":
-            params, buffers, batch = self._inputs(subject, seed)
-            found["numpy"] = reference.forward_pass(
-                subject.model, "tiny", params, buffers, batch, ops=NumpyOps()
-            )
+            inputs = self._inputs(subject, seed)
+            found["numpy"] = reference.outputs(
+                subject.model, "tiny", part(inputs, "parameter"), part(inputs, "buffer"),
+                reference.batches(inputs), ops=NumpyOps(),
+            )  # fmt: skip
         return found
 
-    def _inputs(self, subject: Subject, seed: int) -> tuple[dict[str, np.ndarray], ...]:
-        tensors = load_tensors(
-            self._pool.inputs(subject.case(self._plan.members[0], "fp64"), seed=seed)
-        )
-        return tuple(
-            {n.removeprefix(part): t for n, t in tensors.items() if n.startswith(part)}
-            for part in ("parameter:", "buffer:", "batch:")
-        )
+    def _inputs(self, subject: Subject, seed: int) -> dict[str, np.ndarray]:
+        case = subject.case(self._plan.members[0], "fp64")
+        return load_tensors(self._pool.inputs(case, seed=seed))
 
     def _floors_of(self, subject: Subject, seed: int) -> dict[str, float]:
         if (subject, seed) not in self._floors:
@@ -364,16 +377,22 @@ class SelfTest:
             noise = floor.noises("fp32")[0]
             runs = [replace(run, noise=noise, draw=draw) for draw in range(floor.RUNS)]
             noisy = [self._results[r] for r in runs if r in self._results]
-            params = self._inputs(subject, seed)[0]
+            params = part(self._inputs(subject, seed), "parameter")
             made = floor.measure(self._results[run], noisy, params) if noisy else {}
             self._floors[subject, seed] = made
         return self._floors[subject, seed]
 
 
 def _judgements(run: Run, tensors: Tensors, against: Reference) -> list[Judgement]:
-    if run.fault == "batch_permuted":  # models that faults are planted in have one output
-        order = faults.permutation(len(tensors["output"]))
-        tensors = {**tensors, "output": tensors["output"][np.argsort(order)]}
-    if run.precision == "fp64":
-        return judge.identity(tensors, against)
-    return judge.precision(tensors, against, run.precision)
+    if run.fault == "batch_permuted":
+        back = np.argsort(faults.permutation(len(tensors["output"])))
+        outputs = {n: t[back] for n, t in tensors.items() if reference.is_output(n)}
+        tensors = {**tensors, **outputs}
+    tensors, again = turns.split(tensors)
+    exact = run.precision == "fp64"
+    rows = (
+        judge.identity(tensors, against)
+        if exact
+        else judge.precision(tensors, against, run.precision)
+    )
+    return rows + determinism.memory(again, replace(against, tensors=tensors), run.precision)

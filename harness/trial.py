@@ -16,7 +16,7 @@ from adapters.registry import CONTROLS
 from adapters.training import RECIPES
 from harness import clock, controls, convergence, proof
 from harness.client import Client, WorkerFailure
-from harness.lanes import Tensors, agree
+from harness.lanes import Tensors, agree, of_unseen
 from harness.pool import Role
 from harness.protocol import load_tensors, save_tensors
 from harness.quality import Assessor
@@ -235,13 +235,22 @@ class Trial:
             self._pool.build(self.case, role, timeout=self._left())
             client.request("loaded", timeout=self._left(), out=str(out))
         given = load_tensors(self._pool.inputs(self.case))
-        wanted = {name: t for name, t in given.items() if not name.startswith("batch:")}
+        wanted = {n: t for n, t in given.items() if n.split(":")[0] in ("parameter", "buffer")}
         self._decide(exact.judge(load_tensors(out), wanted, self.case.precision), "")
 
     def agree_in_place(self, client: Client) -> None:
-        """Judges the very program that is about to be timed."""
+        """Judges the very program that is about to be timed, on all batches but one."""
         self._phase("agree")
-        self._judge(agree(self._pool, client, self.case, deadline=self._deadline))
+        self._judge(agree(self._pool, client, self.case, deadline=self._deadline, unseen=False))
+
+    def agree_afterwards(self, client: Client) -> None:
+        """Judges a program that was timed on a batch that it has never seen. Raises WorkerFailure,
+        so that its speed is not published."""
+        self._phase("agree")
+        if PRECISIONS[self.case.precision].scheme is None:  # else the oracle judges layers
+            note, verdict = self.note, self._verdict
+            self._judge(of_unseen(self._pool, client, deadline=self._deadline))
+            self.note, self._verdict = note, verdict
 
     def agree_as_control(self, client: Client, name: str) -> None:
         """Judges a native control, and records how well it agrees. It has no rows of its own: the

@@ -42,6 +42,8 @@ def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") 
         f"reference: {worst.reference}",
         f"{len(bad)} of {len(rows)} comparisons diverge",
     ]
+    unwritten = [row.reason for row in bad if row.quantity == "again" and row is not worst]
+    lines[1:1] = unwritten[:1]
     if worst.ratio is not None and worst.reason:
         lines.insert(1, worst.reason)
     return "\n".join(filter(None, lines))

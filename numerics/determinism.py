@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from numerics.judge import Judgement, Reference
 
 Tensors = Mapping[str, np.ndarray]
 
+UNWRITTEN = (
+    "reads memory that it did not write: the same call gives something else where only what is in "
+    "free memory has changed"
+)
 #: What is done differently -> what that is, for people. The first two have to be bitwise equal for
 #: a program to be called deterministic.
 VARIANTS = {
@@ -42,6 +48,25 @@ def row(variant: str, again: Tensors, first: Tensors, floors: Mapping[str, float
     )
     source = f"the first run; now {VARIANTS[variant]}"
     return Judgement("repeat", variant, ratio * floor, floor, ratio, verdict, source, reason)
+
+
+def memory(again: Tensors, first: Reference, precision: str) -> list[Judgement]:
+    """The judgement on what a call gave otherwise over other free memory than the call before,
+    whose tensors are `first`: of the tensor that differs most. Empty where nothing differs."""
+    judged = judge.identity if precision == "fp64" else partial(judge.precision, name=precision)
+    rows = judged(again, first)
+    worst = judge.worst(rows)
+    if worst is None:
+        return []
+    bad = worst.verdict in ("divergent", "mistrusted")
+    tensor = worst.tensor if worst.tensor == worst.quantity else f"{worst.quantity} {worst.tensor}"
+    return [
+        replace(
+            worst, quantity="again", tensor=tensor, verdict="divergent" if bad else worst.verdict,
+            reference="the call before, over other free memory",
+            reason=UNWRITTEN * bad or f"{len(rows)} tensors differ",
+        )
+    ]  # fmt: skip
 
 
 def is_deterministic(rows: Mapping[str, Judgement]) -> bool:

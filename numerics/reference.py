@@ -26,6 +26,10 @@ from adapters.trees import Tree
 
 Tensors = Mapping[str, np.ndarray]
 STEP = 1e-30
+#: The batches that a program sees in turn, by their names in a file of inputs, and one that it has
+#: never seen when it was timed.
+TURNS = ("batch", "batch@2", "batch@3")
+UNSEEN = "unseen"
 PER_PARAMETER = 20_000  # elements of a model up to which every parameter has a slope of its own
 
 
@@ -56,21 +60,62 @@ def forward_pass(
     return trees.named(output, "output")
 
 
+def output_of(batch: str) -> str:
+    """What the output of a batch is called: `output`, `output@2`, ..., `unseen:output`."""
+    return f"{UNSEEN}:output" if batch == UNSEEN else f"output{batch.removeprefix(TURNS[0])}"
+
+
+def is_output(name: str) -> bool:
+    """Whether a tensor is the output of some batch, or one of several."""
+    return name.removeprefix(f"{UNSEEN}:").partition(":")[0].partition("@")[0] == "output"
+
+
+def batches(inputs: Tensors) -> dict[str, dict[str, np.ndarray]]:
+    """The batches in the tensors of a file of inputs, in the order in which a program sees them."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name in (*TURNS, UNSEEN):
+        prefix = f"{name}:"
+        own = {n.removeprefix(prefix): t for n, t in inputs.items() if n.startswith(prefix)}
+        found |= {name: own} if own else {}
+    return found
+
+
+def outputs(
+    model: str,
+    size: str,
+    params: Tensors,
+    buffers: Tensors,
+    batches: Mapping[str, Tensors],
+    *,
+    ops: Ops,
+    length: int = 0,
+    mode: str = "infer",
+) -> Tensors:
+    """The tensors of an inference or a generation on each of `batches`, computed by `ops`."""
+    found: dict[str, np.ndarray] = {}
+    for name, batch in batches.items():
+        tensors = forward_pass(
+            model, size, params, buffers, batch, ops=ops, length=length, mode=mode
+        )
+        found |= {n.replace("output", output_of(name), 1): t for n, t in tensors.items()}
+    return found
+
+
 def compute(
     model: str,
     size: str,
     mode: str,
     params: Tensors,
     buffers: Tensors,
-    batch: Tensors,
+    batches: Mapping[str, Tensors],
     *,
     length: int = 0,
     recipe: str = "",
     slopes: bool = True,
 ) -> NumpyReference:
-    """The reference of one case, in float64. `recipe` empty: one that does not accumulate. Without
-    `slopes` there is the forward pass alone."""
-    network, ops = models.get(model), NumpyOps()
+    """The reference of one case, in float64; in training, of its first step. `recipe` empty: one
+    that does not accumulate. Without `slopes` there is the forward pass alone."""
+    network, ops, batch = models.get(model), NumpyOps(), batches[TURNS[0]]
     runner = Network(ops, network, network.config(size, length), mode)
     training = RECIPES[recipe] if recipe else Recipe("sgd", 1.0)
 
@@ -87,9 +132,7 @@ def compute(
         return np.asarray(np.mean(losses)), output, state
 
     if mode != "train":
-        tensors = forward_pass(
-            model, size, params, buffers, batch, ops=ops, length=length, mode=mode
-        )
+        tensors = outputs(model, size, params, buffers, batches, ops=ops, length=length, mode=mode)
         return NumpyReference(tensors, {})
     loss, output, new_buffers = forward(params)
     tensors = {**trees.named(output, "output"), "loss": loss, "loss@1": loss}

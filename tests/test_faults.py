@@ -145,7 +145,9 @@ def test_a_fault_acts_in_its_own_place_only():
 
 
 def test_there_are_faults_of_every_kind_and_for_every_model():
-    assert {fault.where for fault in FAULTS.values()} == {"op", "recipe", "weights", "data"}
+    assert {fault.where for fault in FAULTS.values()} == {
+        "op", "recipe", "program", "weights", "data"
+    }  # fmt: skip
     assert {fault.model for fault in FAULTS.values()} >= {"mlp", "convnet", "vit"}
     assert len(FAULTS) > 69  # as many as in the experiment of docs/numerics.md
 

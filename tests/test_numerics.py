@@ -249,7 +249,11 @@ def vit():
     config = model.sizes["tiny"]
     params, buffers = model.initial(config, np.random.default_rng(0))
     batch = model.example(config, 2)
-    return params, reference.compute("vit", "tiny", "train", params, buffers, batch), batch
+    return (
+        params,
+        reference.compute("vit", "tiny", "train", params, buffers, {"batch": batch}),
+        batch,
+    )
 
 
 def test_a_right_gradient_has_numpy_s_slopes_and_a_wrong_one_does_not(vit):
@@ -278,10 +282,12 @@ def test_a_batch_in_micro_batches_is_the_mean_of_them_one_after_the_other():
     batch = model.example(config, 4)
     halves = [{name: value[i : i + 2] for name, value in batch.items()} for i in (0, 2)]
     recipe = "sgd_accumulation"
-    whole = reference.compute("convnet", "tiny", "train", params, buffers, batch, recipe=recipe)
-    first = reference.compute("convnet", "tiny", "train", params, buffers, halves[0])
+    whole = reference.compute(
+        "convnet", "tiny", "train", params, buffers, {"batch": batch}, recipe=recipe
+    )
+    first = reference.compute("convnet", "tiny", "train", params, buffers, {"batch": halves[0]})
     handed = {name: first.tensors[f"buffer@1:{name}"] for name in buffers}
-    second = reference.compute("convnet", "tiny", "train", params, handed, halves[1])
+    second = reference.compute("convnet", "tiny", "train", params, handed, {"batch": halves[1]})
     for name in buffers:
         np.testing.assert_array_equal(
             whole.tensors[f"buffer@1:{name}"], second.tensors[f"buffer@1:{name}"]
@@ -298,7 +304,7 @@ def test_a_batch_in_micro_batches_is_the_mean_of_them_one_after_the_other():
 def test_slopes_of_a_group_are_those_of_its_parameters_together(vit, monkeypatch):
     params, found, batch = vit
     monkeypatch.setattr(reference, "PER_PARAMETER", 10)
-    together = reference.compute("vit", "tiny", "train", params, {}, batch)
+    together = reference.compute("vit", "tiny", "train", params, {}, {"batch": batch})
     ((group, slope),) = together.slopes.items()
     assert group == tuple(params)
     assert slope == pytest.approx(sum(found.slopes.values()), rel=1e-12)

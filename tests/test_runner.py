@@ -59,7 +59,9 @@ def test_a_right_backend_is_ok_without_any_framework(runner, records, precision)
     agree(runner, dataclasses.replace(CASE, precision=precision))
     (outcome,) = records.of(Outcome)
     assert (outcome.status, outcome.reason, outcome.reproduce) == ("ok", "", "pytest that")
-    assert {row.quantity for row in records.of(Agreement)} == {"output"}
+    assert {row.quantity for row in records.of(Agreement)} == {
+        "output", "output@2", "output@3", "unseen"
+    }  # fmt: skip
     verdicts = {row.verdict for row in records.of(Agreement)}
     assert verdicts <= ({"identical"} if precision == "fp64" else {"rounding-equal"})
 
@@ -170,7 +172,7 @@ def test_where_the_seconds_of_a_run_went(runner):
     assert sum(spent.values()) - spent["rest"] == pytest.approx(sum(booked))
     assert after_judging["measured"] == 0 < after_judging["judged"]
     assert spent["measured"] > 0.3  # the warm-up alone
-    assert spent["judged"] == after_judging["judged"]
+    assert spent["judged"] > after_judging["judged"]  # on an unseen batch, after timing
 
 
 def test_a_cold_start_is_taken_apart(runner, records):
@@ -315,6 +317,25 @@ def test_a_failure_names_its_status():
 def test_a_member_of_the_oracle_that_fails_is_told_in_every_reference(runner, records, monkeypatch):
     monkeypatch.setattr("harness.referee.ORACLE", ("backend", "segfaults"))
     agree(runner, dataclasses.replace(CASE, precision="fp32"))
-    (row,) = records.of(Agreement)
-    assert row.reference.startswith("median of numpy, backend in float64; without segfaults (")
-    assert "SIGSEGV" in row.reference
+    for row in records.of(Agreement):
+        assert row.reference.startswith("median of numpy, backend in float64; without segfaults (")
+        assert "SIGSEGV" in row.reference
+
+
+@pytest.mark.parametrize("timed", ["measure", "latency"])
+def test_what_is_wrong_on_an_unseen_batch_after_timing_has_no_speed(runner, records, timed):
+    case = dataclasses.replace(
+        CASE, suite="performance", adapter="remembers", precision="fp32", batch=8
+    )
+    with pytest.raises(Ended) as caught, runner.case(case, reproduce="x") as attempt:
+        attempt.prepare_reference()
+        client = attempt.start()
+        attempt.agree_in_place(client)  # right, for now
+        steps = attempt.warm_up(client)
+        if timed == "measure":
+            attempt.measure(client, steps)
+        else:
+            attempt.latency(client)
+    assert caught.value.outcome.status == "divergent"
+    assert caught.value.outcome.reason.startswith("unseen output")
+    assert "step_time" not in {m.metric for m in records.of(Measurement)}

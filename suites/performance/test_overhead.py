@@ -52,4 +52,6 @@ def test_control(case, run, request):
                 attempt.agree_as_control(control, name)
                 attempt.note = "step time over the control's, per pair of processes:"
             steps = max(attempt.warm_up(adapter), attempt.warm_up(control))
-            attempt.record_ratio(attempt.alternate(adapter, control, steps), steps)
+            ratios = attempt.alternate(adapter, control, steps)
+            attempt.agree_afterwards(adapter)
+            attempt.record_ratio(ratios, steps)

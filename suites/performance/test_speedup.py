@@ -26,4 +26,6 @@ def test_speedup(case, run, request):
                 attempt.prove(lower)
                 attempt.note = f"times faster than {BASE}, per pair of processes:"
             steps = max(attempt.warm_up(base), attempt.warm_up(lower))
-            attempt.record_ratio(attempt.alternate(base, lower, steps), steps, metric="speedup")
+            ratios = attempt.alternate(base, lower, steps)
+            attempt.agree_afterwards(lower)
+            attempt.record_ratio(ratios, steps, metric="speedup")
