@@ -106,8 +106,31 @@ class Examiner:
             self._ask_together(case, client())
         if case in self._done:
             return self._done.pop(case)
-        found, failed = self._ask(case, client(), [None])
+        try:
+            found, failed = self._ask(case, client(), [None])
+        except WorkerFailure as failure:
+            if failure.status != "crashed" or len(self.exercises(case)) == 1:
+                raise
+            return self._one_by_one(case, client)
         return Answers(found[0], failed)
+
+    def _one_by_one(self, case: Case, client: Callable[[], Client]) -> Answers:
+        """The results of a case whose exercises end the worker when they are asked together: each
+        is asked alone, so that one that crashes costs itself alone."""
+        results: dict[str, Tensors] = {}
+        failed: dict[str, Mapping[str, str]] = {}
+        deadline = clock.now() + self._pool.settings.case_timeout
+        for exercise in self.exercises(case):
+            try:
+                found, told = self._ask(case, client(), [None], asked=[exercise], until=deadline)
+            except WorkerFailure as failure:
+                if failure.status != "crashed":
+                    raise
+                failed[exercise.key] = {"status": failure.status, "reason": failure.reason}
+                continue
+            results |= found[0]
+            failed |= told
+        return Answers(results, failed)
 
     def elsewhere(self, case: Case, client: Client) -> Mapping[str, Tensors]:
         """The results of the same exercises in another adapter's worker. Raises WorkerFailure."""
@@ -233,13 +256,14 @@ class Examiner:
         *,
         asked: Sequence[Exercise] | None = None,
         inputs: Path | None = None,
+        until: float | None = None,
     ) -> tuple[list[dict[str, dict[str, np.ndarray]]], Mapping[str, Mapping[str, str]]]:
         asked = self.exercises(case) if asked is None else asked
-        deadline = clock.now() + self._pool.settings.case_timeout
+        deadline = until or clock.now() + self._pool.settings.case_timeout
         out = self._pool.scratch_file("results.npz")
         told = client.request(
             "exercise",
-            timeout=deadline - clock.now(),
+            timeout=max(0.001, deadline - clock.now()),
             setting=_setting(case),
             calls={e.key: dataclasses.asdict(e.call) for e in asked},
             by={e.key: list(e.by) for e in asked if case.mode == "train"},

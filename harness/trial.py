@@ -37,6 +37,11 @@ def _listed(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
 
 
+def _crashed(row: Judgement) -> bool:
+    """Whether it is the row of an exercise that ended its worker."""
+    return row.verdict == "divergent" and row.reason.startswith("crashed: ")
+
+
 #: Purpose of what runs in the background -> the phase that waits for it.
 WAITS = {"judge": "reference", "remember": "memory", "fill": "fill cache"}
 #: Phases that find out whether a case is right, and what it really did.
@@ -293,7 +298,8 @@ class Trial:
         if bad:
             known = referee.examiner.knows(self.case) or self.case.suite == "travel"
             where = "" if known else referee.localise(self.case)
-            raise WorkerFailure("divergent", divergence(bad, judgements, where=where))
+            status = "crashed" if all(map(_crashed, bad)) else "divergent"
+            raise WorkerFailure(status, divergence(bad, judgements, where=where))
         if explanation.stale and referee.strict:
             raise WorkerFailure("failed", "; ".join(explanation.stale))
         if problem:

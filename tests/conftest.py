@@ -12,7 +12,7 @@ from tests.browser import CHROMIUM, FLAGS, MISSING
 TOYS = (
     "backend sleeps hogs raises returns_nan segfaults wrong_epsilon needs_missing_package retraces "
     "falls_back out_of_memory caches temporary breaks_graph "
-    "times_nothing remembers"
+    "times_nothing remembers crashes_on_integers"
 ).split()
 
 

@@ -9,8 +9,23 @@ from adapters.exercise import Call
 from harness.examiner import Examiner
 from harness.memo import Memo
 from harness.pool import Role
+from harness.runner import Ended, Runner
 from numerics.exercises import Exercise, coarse
 from results.records import Case
+
+
+class Records:
+    """Keeps records nowhere and shows nothing."""
+
+    def append(self, record):
+        pass
+
+    def phase(self, case, phase):
+        pass
+
+    def ended(self, outcome, note):
+        pass
+
 
 X = coarse(np.random.default_rng(0).normal(size=(3, 5)))
 ONES = np.ones(5)
@@ -68,3 +83,24 @@ def test_drawn_exercises_are_judged_without_a_table(toys):
     assert [row.verdict for row in rows] == ["identical", "unsupported"]
     rows = examiner.once([dataclasses.replace(TABLE[2], by=("x",))], of, client)
     assert rows[0].verdict == "divergent"
+
+
+def test_an_exercise_that_crashes_costs_itself_alone(toys):
+    usual, integers = judged(toys, case("relu", "crashes_on_integers"))
+    assert (usual.tensor, usual.verdict) == ("usual", "identical")
+    assert (integers.tensor, integers.verdict) == ("integers", "divergent")
+    assert integers.reason.startswith("crashed: the worker was killed by SIGSEGV")
+
+
+def test_a_case_of_which_every_divergence_is_a_crash_has_crashed(toys):
+    of, records = case("relu", "crashes_on_integers"), Records()
+    runner = Runner(toys, records, records)
+    runner.referee.examiner.learn({of: [e for e in TABLE if e.subject == "relu"]})
+    try:
+        with pytest.raises(Ended), runner.case(of, reproduce="") as attempt:
+            attempt.examine()
+    finally:
+        runner.close()
+    (outcome,) = runner.outcomes
+    assert outcome.status == "crashed"
+    assert "output integers: normwise error inf, crashed: the worker was killed" in outcome.reason

@@ -94,6 +94,8 @@ def _conv2d() -> Iterator[Exercise]:
     yield case("conv2d", "two examples", {"x": (2, 4, 4, 2), "w": (2, 2, 2, 2)})
     yield case("conv2d", "size one", {"x": (1, 1, 1, 1), "w": (1, 1, 1, 1), "b": (1,)})
     yield case("conv2d", "kernel of one pixel", {"x": (1, 4, 3, 3), "w": (1, 1, 3, 2)}, stride=2)
+    few: Tensors = {"x": (2, 32, 32, 4), "w": (1, 1, 4, 8)}  # fewer channels than AVX2's vectors
+    yield case("conv2d", "kernel of one pixel, stride 2", few, by=("w",), stride=2)
     yield case("conv2d", "kernel of the image's size", {"x": (1, 4, 5, 2), "w": (4, 5, 2, 2)})
     yield case("conv2d", "empty", {"x": (0, 5, 6, 2), "w": kernel})
     yield case("conv2d", "non-contiguous", usual, strided=True)
