@@ -49,7 +49,9 @@ class Adapter(base.Adapter):
     def is_missing_kernel(self, error: BaseException) -> bool:
         told = str(error)
         unregistered = "No registered" in told or "gradient registry has no entry" in told
-        return isinstance(error, tf.errors.UnimplementedError) or unregistered
+        # oneDNN has none for this dtype on this processor
+        aborted = isinstance(error, tf.errors.AbortedError) and "could not create a" in told
+        return isinstance(error, tf.errors.UnimplementedError) or unregistered or aborted
 
     def program(self, spec: Spec) -> Program:
         """A program without its state; `tf_xla` overrides this."""

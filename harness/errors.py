@@ -21,13 +21,22 @@ def explained(error: Exception, adapter: Adapter) -> dict[str, str]:
         return {"status": "unsupported", "reason": str(error)}
     if isinstance(error, Divergent):
         return {"status": "divergent", "reason": str(error)}
-    reason = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
+    reason = f"{type(error).__name__}: {_headline(str(error))}"[:500]
     if adapter.is_missing_kernel(error):
         return {"status": "unsupported", "reason": f"no kernel: {reason}"}
     status = "failed"
     if isinstance(error, MemoryError) or adapter.is_out_of_memory(error):
         status = "out_of_memory"
     return {"status": status, "reason": "\n".join([reason, *frames(error)])}
+
+
+def _headline(text: str) -> str:
+    """The first line of a message; and where that only announces one, as TensorFlow's `Graph
+    execution error:` does, the first line of its last paragraph."""
+    paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
+    lines = [part.splitlines()[0].strip() for part in paragraphs] or [""]
+    announced = lines[0].endswith(":") and len(lines) > 1
+    return f"{lines[0]} {lines[-1]}" if announced else lines[0]
 
 
 def frames(error: BaseException) -> list[str]:
