@@ -127,7 +127,7 @@ class Referee:
 
     def explained(self, case: Case, rows: list[Judgement]) -> Explanation:
         """The rows of a case with known deviations named, and which of those did not show."""
-        about = [each for each in self.deviations if (each.suite, each.subject) == _about(case)]
+        about = [each for each in self.deviations if each.suite == case.suite]
         if not about:
             return Explanation(rows)
         with self.lanes.worker(case.adapter) as client:
@@ -239,10 +239,6 @@ class Referee:
             return rows
         floors = {name: oracle.floors_of(name) for name in judge.COARSER}
         return judge.silent_precision(tensors, found, floors, rows)
-
-
-def _about(case: Case) -> tuple[str, str]:
-    return case.suite, case.model
 
 
 def _quantized(case: Case) -> bool:

@@ -7,7 +7,7 @@ The file is TOML, one `[[deviation]]` per known deviation:
     executions  how the framework runs there (`Adapter.execution`): ["eager", "inductor"]; any if
                 left out
     versions    what is affected, by distribution: {torch = ">=2.11"} (PEP 440)
-    suite, subject, mode      of the cases: "operations", "gelu", "train" (mode may be left out)
+    suite, subject, mode      of the cases: "operations", "gelu" (or a pattern), "train" (or none)
     precisions  such as ["fp32", "bf16"]
     rows        patterns of "QUANTITY TENSOR", such as "gradient ties: x"
     reason, link
@@ -120,7 +120,8 @@ class Deviation:
         return (
             self.framework == ran.framework
             and (not self.executions or ran.execution in self.executions)
-            and (case.suite, case.model) == (self.suite, self.subject)
+            and case.suite == self.suite
+            and fnmatchcase(case.model, self.subject)
             and self.mode in ("", case.mode)
             and case.precision in self.precisions
             and all(_within(ran.versions.get(name), spec) for name, spec in self.versions.items())

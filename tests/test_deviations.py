@@ -5,8 +5,10 @@ import math
 import re
 from fnmatch import fnmatchcase
 
+import numpy as np
 import pytest
 
+from adapters import model as models
 from harness import isa
 from harness.machine import INSTRUCTION_SETS
 from numerics import deviations, examination, exercises
@@ -177,17 +179,29 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
         assert {(entry.framework, each) for each in entry.executions} <= ways, entry.executions
         assert {*entry.where.requires, *entry.where.lacks} <= {*INSTRUCTION_SETS}, entry.where
         assert entry.where.library in ("", *isa.SWITCHES), entry.where
-        own = [e for e in tables[entry.suite].exercises() if e.subject == entry.subject]
-        rows = {
-            " ".join(examination.label(exercise, name))
-            for exercise in own
-            for name in [*exercises.expected(exercise), "output"]
-        }
+        rows = _rows(entry, tables)
         for pattern in entry.rows:
             assert any(fnmatchcase(name, pattern) for name in rows), (pattern, entry.subject)
         page, _, place = entry.link.partition("#")
         assert page == "docs/findings.md"
         assert place in anchors, place
+
+
+def _rows(entry, tables):
+    """The names of the rows of an entry's cases: results of exercises, or tensors of models."""
+    if entry.suite not in tables:
+        own = [models.get(name) for name in models.names() if fnmatchcase(name, entry.subject)]
+        return {
+            f"layer {tensor}"
+            for model in own
+            for tensor in model.initial(model.config("tiny", 0), np.random.default_rng(0))[0]
+        }
+    own = [e for e in tables[entry.suite].exercises() if fnmatchcase(e.subject, entry.subject)]
+    return {
+        " ".join(examination.label(exercise, name))
+        for exercise in own
+        for name in [*exercises.expected(exercise), "output"]
+    }
 
 
 def anchor(heading):

@@ -40,7 +40,7 @@ def test_levels_and_instruction_sets_are_those_that_a_machine_is_described_by():
     ("library", "variables", "lost", "kept"),
     [
         ("onednn", {}, "", "amx_bf16"),
-        ("onednn", {"ONEDNN_MAX_CPU_ISA": "avx512_core"}, "avx512_bf16 amx_bf16", "avx512f avx2"),
+        ("onednn", {"ONEDNN_MAX_CPU_ISA": "avx512_core"}, "avx512_vnni amx_bf16", "avx512f avx2"),
         ("onednn", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}, "avx512_bf16", "avx512_vnni"),
         ("onednn", {"ONEDNN_MAX_CPU_ISA": "AVX10_1_512"}, "amx_bf16", "avx512_fp16"),
         ("onednn", {"ATEN_CPU_CAPABILITY": "avx2"}, "", "amx_bf16"),
@@ -141,3 +141,15 @@ def test_a_stale_deviation_is_a_note_unless_one_is_strict(tmp_path):
     assert outcome.status == "failed"
     assert "a known deviation is stale: output NaN is identical" in outcome.reason
     assert "--strict-deviations" in outcome.reproduce
+
+
+# -- what is missing ---------------------------------------------------------------------------
+
+
+def test_that_onednn_has_no_kernel_for_a_dtype_is_no_fault_of_tensorflow(tmp_path):
+    chosen = "test_operations and infer/softmax/ and tf_graph and fp16"
+    done = suites("--adapters=tf_graph", "--precisions=fp16", "--preset=standard", "--isa=avx2",
+                  "-k", chosen, results=tmp_path)  # fmt: skip
+    (outcome,) = only_run(tmp_path).outcomes
+    assert outcome.status == "unsupported", done.stdout
+    assert "could not create a primitive descriptor for the softmax" in outcome.reason
