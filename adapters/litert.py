@@ -136,7 +136,7 @@ class Program(base.Program):
 
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         self._params = params
-        self._module = _Module(self._spec, {**params, **buffers})
+        self._values = {**params, **buffers}
         self._shapes, self._bound = {}, None
 
     def put(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -166,25 +166,30 @@ class Program(base.Program):
     def _bind(self, batch: Any) -> None:
         self._wanted = {name: (x.shape, x.dtype) for name, x in batch.items()}
         if self._wanted != self._shapes:
-            self._convert(self._trace())
+            self._convert(*self._trace())
         _set_inputs(self._interpreter, self._inputs, batch)
         self._bound = batch
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
         with watch("trace"):
-            traced = self._trace()
+            module, traced = self._trace()
         with watch("compile"):
-            self._convert(traced)
+            self._convert(module, traced)
+        del module, traced
         return self.step(batch)
 
-    def _trace(self) -> Any:
-        kinds = self._wanted.items()
-        return self._module.run.get_concrete_function(
+    def _trace(self) -> tuple[_Module, Any]:
+        """The model as TensorFlow has it, and its trace. They live until they are converted: a
+        flatbuffer has its weights, and whoever runs one keeps no others."""
+        module, kinds = _Module(self._spec, self._values), self._wanted.items()
+        traced = module.run.get_concrete_function(
             **{name: tf.TensorSpec(shape, dtype, name) for name, (shape, dtype) in kinds}
         )
+        self._structure = module.structure
+        return module, traced
 
-    def _convert(self, traced: Any) -> None:
-        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], self._module)
+    def _convert(self, module: _Module, traced: Any) -> None:
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], module)
         if self._scheme is not None:
             self._quantize(converter, self._scheme)
             loops = bool(self._scheme.calibration) and _has_loop(traced)
@@ -227,7 +232,7 @@ class Program(base.Program):
 
     def fetch(self, value: Any) -> Tree:
         arrays = [value.get_tensor(place) for place in self._outputs]
-        names = self._module.structure
+        names = self._structure
         return arrays[0] if names is None else dict(zip(names, arrays, strict=True))
 
     def layers(self, batch: Any) -> list[Layer]:
@@ -246,7 +251,7 @@ class Program(base.Program):
 
     def export(self, folder: Path) -> None:
         if self._wanted != self._shapes:
-            self._convert(self._trace())
+            self._convert(*self._trace())
         (folder / FILE).write_bytes(self._content)
 
     def gradients(self, batch: Any) -> Gradients:

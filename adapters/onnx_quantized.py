@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,14 +78,21 @@ class Quantized(Program):
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         super().load(params, buffers)
         self._sizes = {name: value.size for name, value in params.items()}
-        self._calibrated: tuple[dict[str, Value], onnx.ModelProto] | None = None
+        self._calibrated: dict[str, Value] | None = None  # inputs of the graph in the file
 
     def calibrate(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         require(bool(self._scheme.calibration), "this precision has no calibration")
         arrays = [self._arrays(batch) for batch in batches]
         inputs = inputs_of(arrays[0])
         model = integers.static(self._float(inputs), self._weights, self._scheme, arrays)
-        self._calibrated = inputs, model
+        # in a file, as ONNX Runtime's tool leaves it: in memory it would be a copy of the weights
+        self._folder = tempfile.TemporaryDirectory(prefix="assay-onnx-")
+        onnx.save(model, self._file)
+        self._calibrated = inputs
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._folder.name) / "model.onnx"
 
     def _vocabulary(self) -> Watched:
         self._watched = Watched(self._spec.dtype)
@@ -92,11 +101,11 @@ class Quantized(Program):
     def _build(self, inputs: dict[str, Value]) -> onnx.ModelProto:
         scheme = self._scheme
         if scheme.calibration:
-            known, model = self._calibrated or ({}, None)
-            if model is None or known != inputs:
+            known = self._calibrated or {}
+            if known != inputs:
                 shapes = [{n: v.shape for n, v in some.items()} for some in (inputs, known)]
                 raise ValueError(f"a batch of {shapes[0]}, but calibration was with {shapes[1]}")
-            return model
+            return onnx.load(self._file)
         if scheme.activation_bits:
             return integers.dynamic(self._float(inputs), self._weights)
         return weight_only(self._float(inputs), self._weights, scheme.weight_bits)
@@ -104,7 +113,9 @@ class Quantized(Program):
     def _float(self, inputs: dict[str, Value]) -> onnx.ModelProto:
         """The graph that integers are put into. Raises Unsupported if too few can be."""
         model = integers.prepared(super()._build(inputs))
-        ops = {name: op for name, op in self._watched.ops.items() if name in self._sizes}
+        self._calls, ops_by_name = self._watched.calls, self._watched.ops
+        del self._watched  # it has the weights in float32
+        ops = {name: op for name, op in ops_by_name.items() if name in self._sizes}
         self._weights = integers.Weights(ops)
         self._check(model, ops)
         return model
@@ -126,7 +137,7 @@ class Quantized(Program):
     def _found(self) -> Found:
         """The graph as ONNX Runtime runs it, and its layers."""
         if self._read is None:
-            model = optimized(self._model, self._spec.device, self._runtime.options())
+            model = optimized(self._graph(), self._spec.device, self._runtime.options())
             layers = reading.found(model, self._weights)
             silent = self._taken - {weight.name for weight, _ in layers}
             if silent:
@@ -145,7 +156,7 @@ class Quantized(Program):
         for output, result in zip(outputs, model.graph.output, strict=True):
             if not np.array_equal(output, values[result.name], equal_nan=True):
                 raise RuntimeError("the graph that keeps its values gives other outputs")
-        calls = {name: iter(shapes) for name, shapes in self._watched.calls.items()}
+        calls = {name: iter(shapes) for name, shapes in self._calls.items()}
         return [one.layer(weight, values, next(calls[weight.name])) for weight, one in layers]
 
     def facts(self) -> dict[str, Any]:

@@ -187,8 +187,13 @@ class Program(base.Program):
 
     def _start(self, inputs: dict[str, Value], model: onnx.ModelProto) -> None:
         self._engine.start(model)
-        self._inputs, self._model = inputs, model
+        # not the graph itself: a session has its weights, and whoever runs one keeps no other copy
+        self._inputs, self._told = inputs, _told(model)
         self._starts += 1
+
+    def _graph(self) -> onnx.ModelProto:
+        """The graph of the batch that is bound, made once more."""
+        return self._build(self._inputs)
 
     def first_step(self, batch: Any, watch: Stopwatch) -> Any:
         inputs, _ = batch
@@ -223,23 +228,26 @@ class Program(base.Program):
         raise Unsupported(INFERENCE_ONLY)
 
     def export(self, folder: Path) -> None:
-        onnx.save(self._model, folder / "model.onnx")
+        onnx.save(self._graph(), folder / "model.onnx")
 
     def profile(self, batch: Any, steps: int, folder: Path) -> Path:
         self.step(batch)  # so that the graph is that of this batch
-        return self._engine.profile(self._model, steps, folder)
+        return self._engine.profile(self._graph(), steps, folder)
 
     def facts(self) -> dict[str, Any]:
-        tensors = self._model.graph.initializer
-        dtypes = {helper.tensor_dtype_to_np_dtype(t.data_type) for t in tensors}
-        return {
-            "parameter_dtypes": sorted(d.name for d in dtypes if d.kind == "f"),
-            "held_bytes": {"parameter": sum(len(t.raw_data) for t in tensors)},
-            "compilations": self._starts,
-            "opset": self._model.opset_import[0].version,
-            "graph_nodes": len(self._model.graph.node),
-            **self._engine.facts(),
-        }
+        return {**self._told, "compilations": self._starts, **self._engine.facts()}
+
+
+def _told(model: onnx.ModelProto) -> dict[str, Any]:
+    """The facts that a graph tells."""
+    tensors = model.graph.initializer
+    dtypes = {helper.tensor_dtype_to_np_dtype(t.data_type) for t in tensors}
+    return {
+        "parameter_dtypes": sorted(d.name for d in dtypes if d.kind == "f"),
+        "held_bytes": {"parameter": sum(len(t.raw_data) for t in tensors)},
+        "opset": model.opset_import[0].version,
+        "graph_nodes": len(model.graph.node),
+    }
 
 
 class _Runtime:

@@ -51,9 +51,13 @@ def session_of(
     require(provider in there, f"no {provider}: this onnxruntime has {', '.join(there)}")
     # fp32 means float32: no TF32 in matrix products or convolutions
     settings = {"use_tf32": "0"} if device == "cuda" else {}
-    return ort.InferenceSession(
+    session = ort.InferenceSession(
         model.SerializeToString(), options, providers=[(provider, settings)]
     )
+    # a session keeps these bytes to start again with other providers, which is a failure here; one
+    # that is made from a file keeps none
+    session._model_bytes = None
+    return session
 
 
 @functools.cache

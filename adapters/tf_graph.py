@@ -172,9 +172,10 @@ class Program(base.Program):
     def load(self, params: Mapping[str, np.ndarray], buffers: Mapping[str, np.ndarray]) -> None:
         if not self._params:
             self._make_variables(params, buffers)
-        for variables, values in ((self._params, params), (self._buffers, buffers)):
-            for name, variable in variables.items():
-                variable.assign(values[name])
+        else:  # TensorFlow would keep the memory of the values that it was made with
+            for variables, values in ((self._params, params), (self._buffers, buffers)):
+                for name, variable in variables.items():
+                    variable.assign(values[name])
         if self._spec.trains:
             with tf.device(self._device):
                 self._optimizer.reset()

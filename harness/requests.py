@@ -151,6 +151,12 @@ class Requests:
 
     def build(self, *, spec: dict[str, Any], inputs: str) -> dict[str, Any]:
         """Makes a program; replaces the one before."""
+        self._prepare(spec, inputs)
+        return self._build()
+
+    def _prepare(self, spec: dict[str, Any], inputs: str) -> None:
+        """Does what neither the time nor the memory of a program includes: reads the tensors that
+        it is made of, and has the adapter import what only such programs need."""
         timing.thaw()
         self._program = self._batch = None  # frees the one before first
         noise = spec.pop("noise")
@@ -158,8 +164,11 @@ class Requests:
         own = self.adapter.precisions
         require(self._spec.precision in own, f"this adapter runs {', '.join(own)}")
         self._read(inputs)
-        state = self._state()
         self.adapter.prepare(self._spec.precision)
+
+    def _build(self) -> dict[str, Any]:
+        """Makes a program of what was read."""
+        state = self._state()
         start = clock.now()
         self._program = faults.in_program(self.adapter.build(self._spec, *state), self._spec.fault)
         self._calibrate()
@@ -506,18 +515,19 @@ class Requests:
 
     def remember(self, *, spec: dict[str, Any], inputs: str) -> dict[str, Any]:
         """Measures memory of build, first call and steady steps in this process: of the host above
-        what was resident before the build, of the device as its allocator counts."""
-        self.adapter.prepare(spec["precision"])
+        what was resident before the build, of the device as its allocator counts.
+
+        Assay's own float64 copies of the inputs are there before, stay, and so are in no figure,
+        whether an adapter keeps them or not. In the figures is what an adapter makes of them."""
+        self._prepare(spec, inputs)
         before = memory.resident()
         memory.reset_peak()
-        self.build(spec=spec, inputs=inputs)
+        self._build()
         self._step()
         compile_peak = memory.peak() - before
         device = self.adapter.device_memory()
         for _ in range(STEADY_MEMORY_STEPS):
             self._step()
-        # the host's copies are not the program's
-        self._params = self._buffers = self._host_batch = {}
         held = memory.resident()
         memory.reset_peak()
         resettable = self.adapter.reset_device_memory()
@@ -536,7 +546,6 @@ class Requests:
                 found["device_reserved_bytes"] = steady["reserved"]
             if resettable:
                 found["device_compile_peak_bytes"] = device["peak"]
-        self._read(inputs)
         return found
 
     def _step(self) -> None:

@@ -126,7 +126,7 @@ def test_a_recurrence_has_one_range():
 def test_a_residual_is_no_integer():
     """What comes into layers is added up further on as it was before it was rounded for them."""
     program, _, subject = ran("self_attention", "int8_static")
-    nodes = program._model.graph.node
+    nodes = program._graph().graph.node
     rounded = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
     assert [node for node in nodes if node.op_type == "Add" and rounded & set(node.input)]
     assert divergent(subject) == []
