@@ -13,6 +13,7 @@ from reports import mixed, quality
 from reports.anchors import Anchors
 from reports.badges import Badge, badge
 from results import display, foreign, frame
+from results.announce import label
 from results.records import Agreement, Case, Measurement
 from results.store import Run
 
@@ -85,6 +86,11 @@ class CaseView:
     conditions: tuple[tuple[str, str], ...] = ()
     phases: tuple[tuple[str, float], ...] = ()
     traces: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What the case is called: its key, or another tool's name of it."""
+        return label(self.case)
 
     @property
     def configuration(self) -> tuple[Mapping[str, Any], ...]:

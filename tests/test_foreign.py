@@ -581,6 +581,19 @@ def test_a_folder_of_several_runs_is_a_site_with_a_part_per_machine(tmp_path):
     assert INTEL in front
 
 
+def test_another_python_is_a_changed_version_on_the_site(tmp_path):
+    both = folder(
+        tmp_path / "both",
+        made.pytest_benchmark(started="2026-05-01"),
+        made.pytest_benchmark(started="2026-05-02", python="PyPy"),
+    )
+    assert reports.main([str(both), "-o", str(tmp_path / "site")]) == 0
+    (page,) = (tmp_path / "site" / "compare").rglob("*.html")
+    assert "Python is PyPy 3.11.7, but was CPython 3.11.7" in page.read_text()
+    (case,) = (tmp_path / "site").rglob("cases/**/*.html")
+    assert '<h1 class="key">tests' in case.read_text()
+
+
 def test_a_changed_file_makes_another_site(tmp_path):
     path, site = tmp_path / "x.json", tmp_path / "site"
     for median, shown in ((0.125, "125 ms"), (0.25, "250 ms")):

@@ -114,5 +114,6 @@ def _versions(run: Run) -> tuple[tuple[str, str], ...]:
 
 
 def _named(run: Run) -> Mapping[str, str]:
-    """Versions as the workers reported them, else as the parent had them."""
-    return describe.versions(run) or machines.versions(run.environment)
+    """Versions as the workers reported them, else as the parent had them, Python's included."""
+    python = describe.text(run.environment.get("python"))
+    return ({"Python": python} if python else {}) | describe.versions(run)
