@@ -14,6 +14,8 @@ bench: $(READY)  ## measure everything that conforms; leaves an HTML report
 test: lint  ## check the code, then Assay itself, then the frameworks
 	$(BIN)/python -m pytest tests -n auto --dist worksteal
 	$(BIN)/python -m pytest suites --self-test --strict-deviations
+	$(BIN)/python -m pytest suites/conformance/test_operations.py --strict-deviations \
+	  --isa avx2 --adapters torch_eager -k "conv or gelu or dense or matmul or attention or lstm"
 
 site: $(READY)  ## a site from stored runs: make site RUNS=results/runs SITE=public
 	$(BIN)/python -m reports $(RUNS) -o $(SITE)

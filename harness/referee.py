@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -127,9 +128,25 @@ class Referee:
 
     def explained(self, case: Case, rows: list[Judgement]) -> Explanation:
         """The rows of a case with known deviations named, and which of those did not show."""
+        known = self._known(case)
+        return deviations.explain(rows, known) if known else Explanation(rows)
+
+    def known_end(self, case: Case, status: str) -> str:
+        """Why a case is known to end as it did, by an entry with the row `outcome STATUS`; empty
+        where it is not."""
+        if not any(f"outcome {status}" in each.rows for each in self.deviations):
+            return ""
+        row = Judgement("outcome", status, math.inf, None, None, "divergent", "none")
+        with contextlib.suppress(WorkerFailure):  # it ends as soon as it is started
+            (explained,) = self.explained(case, [row]).rows
+            return explained.reason
+        return ""
+
+    def _known(self, case: Case) -> list[Deviation]:
+        """The entries that are about a case and what runs it."""
         about = [each for each in self.deviations if each.suite == case.suite]
         if not about:
-            return Explanation(rows)
+            return []
         with self.lanes.worker(case.adapter) as client:
             hello = client.hello
             asked = any(each.where.builds for each in about)
@@ -150,7 +167,7 @@ class Referee:
             },
             threads=self._pool.threads(Role(case.adapter, "judge", threads=case.threads)),
         )
-        return deviations.explain(rows, [each for each in about if each.affects(case, ran)])
+        return [each for each in about if each.affects(case, ran)]
 
     def localise(self, case: Case) -> str:
         """Which operation of a divergent model is the first wrong one, or why that is not known."""

@@ -19,6 +19,7 @@ from harness.trial import JUDGING, WAITS, Listener, Sink
 from results.records import Case, Limit, Outcome, Record
 
 A = TypeVar("A", bound=Attempt)
+ENDS = ("crashed", "timeout")  # that a framework's known defect can have
 PROCESSES = {"quick": 1, "standard": 3, "full": 6}
 
 
@@ -66,6 +67,8 @@ class Runner:
             if status == "timeout":
                 limit = self.pool.settings.case_timeout
                 reason = f"not done after {limit:g} s, in phase {attempt.now!r}: {reason}"
+            if status in ENDS and (known := self.referee.known_end(case, status)):
+                status, reason = "unsupported", f"{known}; {failure.status}: {reason}"
         except OSError as error:  # a temporary file that cannot be written, say
             where = f": {error.filename}" if error.filename else ""
             status, reason = "failed", f"{error.strerror or error}{where}"

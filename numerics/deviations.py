@@ -9,7 +9,8 @@ The file is TOML, one `[[deviation]]` per known deviation:
     versions    what is affected, by distribution: {torch = ">=2.11"} (PEP 440)
     suite, subject, mode      of the cases: "operations", "gelu" (or a pattern), "train" (or none)
     precisions  such as ["fp32", "bf16"]
-    rows        patterns of "QUANTITY TENSOR", such as "gradient ties: x"
+    rows        patterns of "QUANTITY TENSOR", such as "gradient ties: x"; or "outcome crashed" or
+                "outcome timeout", of cases that end so: they count as unsupported
     reason, link
     where       on which machines, see `Condition`; everywhere if left out
     shows       "always" (if left out): wherever the condition holds. "sometimes": what is read from

@@ -11,6 +11,7 @@ import pytest
 from adapters import model as models
 from harness import isa
 from harness.machine import INSTRUCTION_SETS
+from harness.runner import ENDS
 from numerics import deviations, examination, exercises
 from numerics.deviations import DeviationError, Ran
 from numerics.judge import Judgement
@@ -191,7 +192,7 @@ def _rows(entry, tables):
     """The names of the rows of an entry's cases: results of exercises, or tensors of models."""
     if entry.suite not in tables:
         own = [models.get(name) for name in models.names() if fnmatchcase(name, entry.subject)]
-        return {
+        return {f"outcome {status}" for status in ENDS} | {
             f"layer {tensor}"
             for model in own
             for tensor in model.initial(model.config("tiny", 0), np.random.default_rng(0))[0]

@@ -10,6 +10,7 @@ from harness.examiner import Examiner
 from harness.memo import Memo
 from harness.pool import Role
 from harness.runner import Ended, Runner
+from numerics.deviations import Deviation
 from numerics.exercises import Exercise, coarse
 from results.records import Case
 
@@ -104,3 +105,24 @@ def test_a_case_of_which_every_divergence_is_a_crash_has_crashed(toys):
     (outcome,) = runner.outcomes
     assert outcome.status == "crashed"
     assert "output integers: normwise error inf, crashed: the worker was killed" in outcome.reason
+
+
+@pytest.mark.parametrize(("framework", "status"), [("toy", "unsupported"), ("torch", "crashed")])
+def test_a_case_that_is_known_to_crash_is_told_and_fails_nothing(toys, framework, status):
+    of, records = case("relu", "crashes_on_integers"), Records()
+    runner = Runner(toys, records, records)
+    runner.referee.examiner.learn({of: [TABLE[1]]})
+    runner.referee.deviations = [
+        Deviation(
+            framework, {}, "operations", "*", ("fp64",), ("outcome crashed",), "it aborts", "x"
+        )
+    ]
+    try:
+        with pytest.raises(Ended), runner.case(of, reproduce="") as attempt:
+            attempt.examine()
+    finally:
+        runner.close()
+    (outcome,) = runner.outcomes
+    assert outcome.status == status
+    assert "the worker was killed by SIGSEGV" in outcome.reason
+    assert outcome.reason.startswith("known: it aborts (x); crashed: ") is (status == "unsupported")
