@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import special
 
-from results import foreign, gate, machines, rounds, settings, standing
+from results import display, foreign, gate, machines, rounds, settings, standing
 from results.gate import IMPROVED, INCONCLUSIVE, REGRESSED, Effect
-from results.metrics import HIGHER_IS_BETTER
+from results.metrics import HIGHER_IS_BETTER, METRICS
 from results.policy import Policy
 from results.records import Case, Decision, Measurement
 from results.store import Run
@@ -169,9 +169,7 @@ def decide(
     found = effect(base, head)
     bytes_ = metric.endswith("_bytes")
     if bytes_:
-        least = 2**20 if "peak" in metric else 0
-        middle = [float(np.median(values)) for values in (base, head)]
-        verdict = gate.by_amount(middle[:1], middle[1:], threshold, least=least)
+        verdict = _by_amount(metric, base, head, threshold)
     else:
         verdict = gate.verdict(found, threshold)
     reason = f"{len(base)} and {len(head)} processes"
@@ -179,6 +177,26 @@ def decide(
     return Decision(case, metric, verdict, told, threshold=threshold, ratio=found.ratio,
                     low=bounds[0], high=bounds[1], p=None if bytes_ else found.p,
                     reason=reason)  # fmt: skip
+
+
+def _by_amount(metric: str, base: Sequence[float], head: Sequence[float], threshold: float) -> str:
+    """The verdict on bytes: by their medians, of peaks at least 1 MiB apart."""
+    before, now = (float(np.median(values)) for values in (base, head))
+    return gate.by_amount([before], [now], threshold, least=2**20 if "peak" in metric else 0)
+
+
+def _without_ratio(
+    case: Case, metric: str, base: Sequence[float], head: Sequence[float], threshold: float,
+    *, told: str,
+) -> Decision:  # fmt: skip
+    """On medians of which one is 0, so that nothing can be divided: bytes are compared by their
+    amount all the same."""
+    unit = METRICS[metric][0]
+    before, now = (display.quantity(float(np.median(values)), unit) for values in (base, head))
+    bytes_ = metric.endswith("_bytes")
+    verdict = _by_amount(metric, base, head, threshold) if bytes_ else INCONCLUSIVE
+    reason = f"{before} to {now}" + ("" if bytes_ else ", and nothing can be divided by 0")
+    return Decision(case, metric, verdict, told, threshold, reason=reason)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -206,6 +224,8 @@ def _timed(base: Run, head: Run, policy: Policy) -> Iterable[Decision]:
             alone = made.verdict == INCONCLUSIVE and min(len(known), len(values)) < 2
             told = rounds.statement(base, head, case, metric) if alone else made.reason
             yield replace(made, reason=told)
+        else:
+            yield _without_ratio(case, metric, known, values, threshold, told=base.run_id)
 
 
 def _medians(records: Iterable[Measurement]) -> dict[tuple[Case, str], list[float]]:

@@ -92,7 +92,10 @@ def _decided(
             reason = f"not measured in head: {now.reason}"
             yield Decision(case, SUPPORT, INCONCLUSIVE, told, reason=reason)
         case ("ok", "ok"):
-            if judged and before.rank is not None and now.rank is not None:
+            if judged and before.rank is not None and now.rank is None:
+                reason = f"{before.word} in base, but not judged in head"
+                yield Decision(case, metric, INCONCLUSIVE, told, reason=reason)
+            elif judged and before.rank is not None and now.rank is not None:
                 verdict = gate.grown(before.rank, now.rank)
                 reason = change if before.rank != now.rank else now.word
                 yield Decision(case, metric, verdict, told, reason=reason)

@@ -347,6 +347,44 @@ def test_a_compressed_run_is_a_run_by_its_path_as_well(stored, tmp_path, named):
     assert "train/mlp/small/torch_eager" in out
 
 
+# -- what nothing can be divided by ----------------------------------------------------------------
+
+
+def peaks(*values):
+    return [
+        Measurement(CASE, "host_peak_bytes", "B", (float(value),), process=n)
+        for n, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict"),
+    [
+        ((0, 0, 0), (1e8, 1e8, 1e8), "regressed"),
+        ((1e8, 1e8, 1e8), (0, 0, 0), "improved"),
+        ((0, 0, 0), (1000, 0, 0), "unchanged"),
+    ],
+)
+def test_memory_of_0_is_compared_by_its_amount(before, now, verdict):
+    found = compared([*peaks(*before), ok()], [*peaks(*now), ok()])["host_peak_bytes"]
+    assert (found.verdict, found.ratio) == (verdict, None)
+    assert " to " in found.reason
+
+
+def test_a_time_of_0_is_inconclusive_and_not_left_out():
+    found = compared([*step_times(0.0, 0.0), ok()], [*step_times(0.1, 0.1), ok()])["step_time"]
+    assert found.verdict == "inconclusive"
+    assert found.reason == "0 s to 100 ms, and nothing can be divided by 0"
+
+
+def test_a_case_that_head_did_not_judge_is_inconclusive():
+    timed = step_times(0.1, 0.1001, 0.0999)
+    found = compared([*timed, verdict_of("bitwise"), ok()], [*timed, ok()])
+    assert found["step_time"].verdict == "unchanged"
+    assert found["conformance"].verdict == "inconclusive"
+    assert found["conformance"].reason == "identical in base, but not judged in head"
+
+
 # -- what is announced -----------------------------------------------------------------------------
 
 
