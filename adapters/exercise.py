@@ -7,12 +7,21 @@ result should be, the worker does not know.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapters import bodies
 from adapters.ops import NAMES, Array, Ops
+
+#: How an input may lie in memory where a framework has views. An adapter puts inputs densely; views
+#: are made of them in the program, by the vocabulary:
+#:     reversed    with its axes in reverse, by `transpose`
+#:     broadcast   an axis of one element that is seen many times (stride 0), by `broadcast_to`
+#:     offset      one element behind the start of a longer tensor, by `slice` and `reshape`
+#:     gapped      every other element of a longer tensor, by `slice` and `reshape`
+LAYOUTS = ("reversed", "broadcast", "offset", "gapped")
 
 Body = Callable[[Ops, Mapping[str, Array]], dict[str, Array]]  # (ops, inputs) -> outputs
 
@@ -23,13 +32,12 @@ class Call:
     `adapters/exercises/`.
 
     arguments   its keyword arguments other than tensors, JSON-ready
-    strided     inputs that come to the operation as non-contiguous views: they are handed over with
-                their axes reversed, and `transpose` puts them right
+    views       inputs that come to the operation as views -> (one of LAYOUTS, their shape there)
     """
 
     body: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    strided: tuple[str, ...] = ()
+    views: Mapping[str, tuple[str, Sequence[int]]] = field(default_factory=dict)
 
     def __call__(self, ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The results: `output`; `output0`, `output1`, ... of several; `output:NAME` of those that
@@ -41,13 +49,13 @@ class Call:
 
     def bound(self) -> Body:
         """The same as a plain function, which a compiler can trace: nothing is looked up in it."""
-        function, arguments, strided = self._function(), dict(self.arguments), self.strided
+        function, arguments, views = self._function(), dict(self.arguments), self.views
 
         def body(ops: Ops, inputs: Mapping[str, Array]) -> dict[str, Array]:
             tensors: dict[str, Any] = {}
             for name, value in inputs.items():
-                if name in strided:
-                    value = ops.transpose(value, range(len(ops.shape(value)))[::-1])
+                if name in views:
+                    value = _seen(ops, value, *views[name])
                 whole, _, part = name.partition("/")
                 if part:
                     tensors.setdefault(whole, []).append(value)
@@ -69,6 +77,18 @@ class Call:
         if name in NAMES:
             return lambda ops, **arguments: getattr(ops, name)(**arguments)
         return getattr(bodies, name)
+
+
+def _seen(ops: Ops, value: Array, layout: str, shape: Sequence[int]) -> Array:
+    """What an operation sees of what was handed over."""
+    shape = tuple(shape)
+    if layout == "reversed":
+        return ops.transpose(value, range(len(shape))[::-1])
+    if layout == "broadcast":
+        return ops.broadcast_to(value, shape)
+    if layout == "offset":
+        return ops.reshape(ops.slice(value, axis=0, start=1, stop=1 + math.prod(shape)), shape)
+    return ops.reshape(ops.slice(value, axis=len(shape), start=0, stop=1), shape)
 
 
 def together(calls: Mapping[str, Call]) -> Body:

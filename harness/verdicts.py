@@ -19,6 +19,7 @@ def record(case: Case, row: Judgement) -> Agreement:
         row.verdict,
         row.reference,
         row.reason,
+        row.ulp,
     )
 
 
@@ -26,24 +27,23 @@ def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") 
     """What is, what should be, and where: a few lines. `where` names the first wrong operation."""
     worst = judge.worst(bad)
     assert worst is not None
-    if worst.ratio is None or worst.floor is None:
-        bound = worst.reason or f"but should be at most {judge.IDENTITY:.0e}"
-    elif worst.ratio <= judge.PRECISION_EQUAL and worst.error >= judge.CAP:
-        bound = f"but should be below {judge.CAP:g}, whatever the noise floor"
-    else:
-        allowed = f"{judge.PRECISION_EQUAL:g} times"
+    told = worst.reason
+    if worst.ratio is not None and worst.floor and worst.ratio > judge.PRECISION_EQUAL:
         bound = (
             f"{worst.ratio:.3g} times the noise floor of {worst.floor:.2e}, but should be at most "
-            f"{allowed}"
+            f"{judge.PRECISION_EQUAL:g} times"
         )
+    elif worst.ratio is not None and worst.error >= judge.CAP:
+        bound = f"but should be below {judge.CAP:g}, whatever the noise floor"
+    else:
+        bound, told = told or f"but should be at most {judge.IDENTITY:.0e}", ""
     lines = [
         f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}",
+        told,
         f"first wrong operation: {where}" * bool(where),
         f"reference: {worst.reference}",
         f"{len(bad)} of {len(rows)} comparisons diverge",
     ]
     unwritten = [row.reason for row in bad if row.quantity == "again" and row is not worst]
-    lines[1:1] = unwritten[:1]
-    if worst.ratio is not None and worst.reason:
-        lines.insert(1, worst.reason)
+    lines[2:2] = unwritten[:1]
     return "\n".join(filter(None, lines))

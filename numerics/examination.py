@@ -6,6 +6,8 @@ Shape and dtype come first, then the positions of NaN and of infinities; then
     fp64                                    the identity gate, as for models (`numerics.judge`)
     fp32, bf16, fp16                        the ratio of the error to the noise floor in that
                                             precision, as for models
+    of elementwise operations               the worst element as well, in units in the last place
+                                            (`numerics.ulp`)
 
 The reference is what NumPy computes in float64 from the very same inputs, which every precision
 holds exactly. A result that is within one unit roundoff of it cannot be better, so no floor is
@@ -21,7 +23,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from numerics import judge
+from numerics import judge, ulp
 from numerics.errors import normwise
 from numerics.exercises import ELEMENTS, Exercise, projected
 from numerics.judge import Judgement
@@ -106,7 +108,7 @@ def _judged(
         return Judgement(quantity, tensor, math.inf, None, None, "mistrusted", SOURCE, reason)
     wanted = reference[name]
     by = name.removeprefix("gradient:")
-    if by != name and exercise.inputs[by].size > ELEMENTS:
+    if by != name and exercise.handed[by].size > ELEMENTS:
         shaped = np.broadcast_to(0.0, exercise.handed[by].shape)
         problem = misfit(value, shaped, precision)
         value = projected(exercise, by, value) if not problem else value
@@ -120,6 +122,41 @@ def _judged(
         reason = f"{wrong} of {wanted.size} elements differ, but none may" if wrong else ""
         verdict = "divergent" if wrong else "bitwise"
         return Judgement(quantity, tensor, error, None, None, verdict, SOURCE, reason)
+    return _by_element(exercise, name, value, wanted, floor, precision)
+
+
+def _by_element(
+    exercise: Exercise,
+    name: str,
+    value: np.ndarray,
+    wanted: np.ndarray,
+    floor: float,
+    precision: str,
+) -> Judgement:
+    """By norms; where the operation acts on each element alone, by the worst of them as well."""
+    row = _by_norm(exercise, name, value, wanted, floor, precision)
+    most = ulp.allowed(exercise.call.body, precision) if row.quantity == "output" else None
+    if most is None:
+        return row
+    away, place = ulp.farthest(value, wanted, precision)
+    if away <= most:
+        return replace(row, ulp=away)
+    where = ", ".join(map(str, np.unravel_index(place, wanted.shape)))
+    reason = (
+        f"element ({where}) is {value.flat[place]:.9g}, but should be {wanted.flat[place]:.9g}: "
+        f"{away:.3g} units in the last place away, but at most {most:g} are allowed"
+    )
+    return replace(row, verdict="divergent", reason=reason, ulp=away)
+
+
+def _by_norm(
+    exercise: Exercise,
+    name: str,
+    value: np.ndarray,
+    wanted: np.ndarray,
+    floor: float,
+    precision: str,
+) -> Judgement:
     error = 0.0 if wanted.size == 0 else normwise(value, wanted)
     floor = max(floor, 2.0 ** -judge.BITS[precision])
     ratio = error / floor

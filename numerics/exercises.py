@@ -29,6 +29,7 @@ ELEMENTS = 600
 #: factor 4 between verdicts; and an error in a single element shows along every one of them.
 DIRECTIONS = 16
 PRECISIONS = ("fp64", "fp32", "bf16", "fp16")
+ODD = 1_000_003  # an index or a divisor that no exercise has
 #: Precision -> significant bits of what an exercise is given in it.
 BITS = {"fp64": 53, "fp32": 24, "bf16": 8, "fp16": 11}
 
@@ -89,12 +90,32 @@ class Exercise:
 
     @property
     def handed(self) -> Tensors:
-        """The inputs as a `Call` gets them: strided ones with their axes reversed. Gradients are of
+        """The inputs as a `Call` gets them: of views, what they are views of. Gradients are of
         these."""
+        views = self.call.views
         return {
-            name: np.ascontiguousarray(value.T) if name in self.call.strided else value
+            name: _stored(value, views[name][0]) if name in views else value
             for name, value in self.inputs.items()
         }
+
+
+def _stored(x: np.ndarray, layout: str) -> np.ndarray:
+    """What `x` is a view of in a layout (`adapters.exercise.LAYOUTS`): of a broadcast view, the
+    first element along an axis. What the view does not show would spoil every result."""
+    if layout == "reversed":
+        return np.ascontiguousarray(x.T)
+    if layout == "broadcast":
+        return np.take(x, [0], axis=broadcast_axis(x.shape))
+    spoil = ~x if x.dtype.kind == "b" else np.full_like(x, np.nan if x.dtype.kind == "f" else ODD)
+    if layout == "offset":
+        return np.concatenate([np.ravel(spoil)[:1], np.ravel(x)])
+    return np.stack([x, spoil], axis=-1)
+
+
+def broadcast_axis(shape: Sequence[int]) -> int:
+    """The axis along which a broadcast view of that shape is the same: the first of more than one
+    element, or 0 where there is none."""
+    return next((axis for axis, size in enumerate(shape) if size > 1), 0)
 
 
 #: Names of exercises that are done even where there is time for a few only.

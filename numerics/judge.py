@@ -47,7 +47,8 @@ BITS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one tensor against one reference."""
+    """The verdict on one tensor against one reference. `ulp` is how far the worst element is, in
+    units in the last place, where that is judged (`numerics.ulp`)."""
 
     quantity: str
     tensor: str
@@ -57,6 +58,7 @@ class Judgement:
     verdict: str
     reference: str
     reason: str = ""
+    ulp: float | None = None
 
 
 @dataclass(frozen=True)

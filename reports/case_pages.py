@@ -140,9 +140,12 @@ def _chart(name: str, unit: str, found: Sequence[Measurement]) -> Chart:
 def _tensors(rows: Sequence[Agreement]) -> Table | None:
     """The worst comparisons, each with its floor and its reference."""
     worst = frame.worst_tensors(rows, limit=TENSORS)
+    by_element = any(row.ulp is not None for row in worst)
     columns = (
         Column("Tensor"), Column("Verdict"), Column("Error", True, "relative, of norms"),
-        Column("Noise floor", True), Column("Error over floor", True), Column("Reference"),
+        Column("Noise floor", True), Column("Error over floor", True),
+        *[Column("Worst element", True, "units in the last place")] * by_element,
+        Column("Reference"),
     )  # fmt: skip
     made = tuple(
         Row(
@@ -150,6 +153,7 @@ def _tensors(rows: Sequence[Agreement]) -> Table | None:
             (
                 Cell(display.verdict(row.verdict)), Cell(display.error(row.error), value=row.error),
                 _number(row.floor, display.error), _number(row.ratio, display.ratio),
+                *[_number(row.ulp, display.ratio)] * by_element,
                 Cell(display.shorten(row.reference, 60),
                      small=(display.shorten(row.reason, 60),) if row.reason else (),
                      hint=row.reason),

@@ -45,7 +45,7 @@ _NUMBERS = {
     **dict.fromkeys(("batch", "threads", "length", "tensors"), "int64"),
     **dict.fromkeys(("process", "round", "steps_per_round"), "int64"),
     **dict.fromkeys(("rounds", "processes"), "int64"),
-    **dict.fromkeys(("value", "seconds", "error", "floor", "ratio"), "float64"),
+    **dict.fromkeys(("value", "seconds", "error", "floor", "ratio", "ulp"), "float64"),
     **dict.fromkeys(("median", "low", "high", "level"), "float64"),
 }
 _WORST = ("verdict", "quantity", "tensor", "error", "floor", "ratio", "reference", "judgement")
@@ -68,16 +68,18 @@ def measurements(run: Run) -> pd.DataFrame:
 
 
 def agreements(run: Run) -> pd.DataFrame:
-    """One row per tensor and reference: CASE, key, quantity, tensor, error, floor, ratio (nan
-    where there is none, inf where shapes or NaN masks differ), verdict, reference, reason."""
+    """One row per tensor and reference: CASE, key, quantity, tensor, error, floor, ratio, ulp
+    (nan where there is none, inf where shapes or NaN masks differ), verdict, reference, reason."""
     records = run.agreements
     columns: dict[str, list[Any]] = {
         name: [getattr(record, name) for record in records]
         for name in ("quantity", "tensor", "verdict", "reference", "reason")
     }
-    for name in ("error", "floor", "ratio"):
+    for name in ("error", "floor", "ratio", "ulp"):
         columns[name] = [_float(getattr(record, name)) for record in records]
-    order = ("quantity", "tensor", "error", "floor", "ratio", "verdict", "reference", "reason")
+    order = (
+        "quantity", "tensor", "error", "floor", "ratio", "ulp", "verdict", "reference", "reason",
+    )  # fmt: skip
     return _frame([r.case for r in records], {name: columns[name] for name in order})
 
 

@@ -8,6 +8,7 @@ History of the format
     3   verdicts: unsupported, deviation; suites of exercises, whose model is what is exercised
     4   decision
     5   claim
+    6   agreement: ulp
 
 SI units only: seconds, bytes, FLOP. A record that breaks a rule below cannot be made.
 """
@@ -23,8 +24,8 @@ from typing import Any
 
 from results.metrics import LIMITS, METRICS, SIGNED
 
-SCHEMA = 5
-READABLE = (1, 2, 3, 4, 5)
+SCHEMA = 6
+READABLE = (1, 2, 3, 4, 5, 6)
 
 MODES = ("infer", "train", "generate")
 DEVICES = ("cpu", "cuda")
@@ -142,7 +143,8 @@ class Agreement:
 
     error is normwise relative: ||x - reference|| / ||reference||. floor is the noise floor of the
     case's precision, on the same scale; ratio is error / floor. All three may be infinite
-    (shapes or NaN masks differ), and floor is None where none was needed.
+    (shapes or NaN masks differ), and floor is None where none was needed. ulp is how far the worst
+    element is from its reference in units in the last place, None where that is not judged.
     """
 
     case: Case
@@ -154,10 +156,11 @@ class Agreement:
     verdict: str
     reference: str
     reason: str = ""
+    ulp: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("verdict", self.verdict, VERDICTS)
-        for name in ("error", "floor", "ratio"):
+        for name in ("error", "floor", "ratio", "ulp"):
             value = getattr(self, name)
             if value is None and name != "error":
                 continue
@@ -356,7 +359,7 @@ def decode(line: str) -> Record:
         for name in ("values", "flags", "ratios", "cases"):
             if name in body:
                 body[name] = tuple(body[name])
-        for name in ("error", "floor", "ratio", "high"):
+        for name in ("error", "floor", "ratio", "high", "ulp"):
             if body.get(name) == "inf":
                 body[name] = math.inf
         _strings(made, body)

@@ -6,15 +6,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from adapters.exercise import Call
-from numerics import examination, exercises
+from adapters.exercise import LAYOUTS, Call
+from adapters.numpy_reference import NumpyOps
+from harness.verdicts import divergence
+from numerics import examination, exercises, judge
 from numerics.exercises import Exercise, coarse
+from results.records import Agreement, Case, decode, encode
 
 X = np.array([1.0, -2.0, 0.5])
+CASE = Case("operations", "infer", "exp", "tiny", "toy", "cpu", "fp32", 1)
 
 
-def exercise(**changes):
-    return Exercise("relu", "usual", Call("relu"), {"x": X}, ("x",), **changes)
+def exercise(body="relu", **changes):
+    return Exercise("relu", "usual", Call(body), {"x": X}, ("x",), **changes)
 
 
 def verdict(value, wanted, *, precision="fp32", floor=0.0, **changes):
@@ -29,12 +33,33 @@ def f32(x):
 
 
 def test_values_are_judged_by_the_floor_of_their_precision():
-    assert verdict(f32(X), X).verdict == "bitwise"
-    assert verdict(f32(X * (1 + 3e-7)), X, floor=1e-7).verdict == "rounding-equal"
-    assert verdict(f32(X * (1 + 3e-6)), X, floor=1e-7).verdict == "divergent"
-    assert verdict(f32(X * (1 + 3e-6)), X, floor=1e-7, precision="bf16").verdict != "divergent"
-    assert verdict(X * (1 + 1e-9), X, precision="fp64").verdict == "divergent"
-    assert verdict(X * (1 + 1e-12), X, precision="fp64").verdict == "identical"
+    def told(value, **more):
+        return verdict(value, X, body="gelu", **more).verdict
+
+    assert told(f32(X)) == "bitwise"
+    assert told(f32(X * (1 + 3e-7)), floor=1e-7) == "rounding-equal"
+    assert told(f32(X * (1 + 3e-6)), floor=1e-7) == "divergent"
+    assert told(f32(X * (1 + 3e-6)), floor=1e-7, precision="bf16") != "divergent"
+    assert told(X * (1 + 1e-9), precision="fp64") == "divergent"
+    assert told(X * (1 + 1e-12), precision="fp64") == "identical"
+
+
+def test_elements_of_elementwise_operations_are_judged_by_units_in_the_last_place():
+    """Beside 1e6, an error of 1 in 1e-6 is nothing to a norm."""
+    wanted = np.array([1e6, 1e-6, 0.5])
+    value = wanted * [1, 1 + 1e-4, 1]
+    found = verdict(f32(value), wanted, body="exp")
+    assert found.verdict == "divergent"
+    assert found.ratio < judge.ROUNDING_EQUAL
+    assert found.ulp == pytest.approx(1e-4 * 2**23 * 1e-6 / 2**-20, rel=0.01)
+    assert "element (1) is" in found.reason
+    assert "units in the last place away, but at most 4 are allowed" in found.reason
+    assert found.reason in divergence([found], [found])
+    assert verdict(f32(value), wanted, body="gelu").ulp is None
+    near = verdict(f32(wanted), wanted, body="exp")
+    assert (near.verdict, near.ulp <= 0.5) == ("rounding-equal", True)
+    record = Agreement(CASE, "output", "usual", 0.0, None, None, "identical", "r", ulp=math.inf)
+    assert decode(encode(record)) == record
 
 
 @pytest.mark.parametrize(
@@ -119,13 +144,36 @@ def test_the_reference_has_outputs_and_gradients_by_complex_steps():
     np.testing.assert_allclose(found["gradient:x"], seeds["output"] * [1, 0, 1], rtol=1e-15)
 
 
-def test_strided_inputs_are_handed_over_reversed_and_put_right():
+def test_views_are_handed_over_as_what_they_are_views_of_and_put_right():
     x = coarse(np.arange(6.0).reshape(2, 3))
-    one = Exercise("relu", "strided", Call("relu", strided=("x",)), {"x": x}, ("x",))
-    assert one.handed["x"].shape == (3, 2)
-    found = exercises.expected(one)
-    np.testing.assert_array_equal(found["output"], x)
-    assert found["gradient:x"].shape == (3, 2)
+    stored = {"reversed": (3, 2), "broadcast": (1, 3), "offset": (7,), "gapped": (2, 3, 2)}
+    for layout in LAYOUTS:
+        call = Call("relu", views={"x": (layout, x.shape)})
+        one = Exercise("relu", layout, call, {"x": x}, ("x",))
+        assert one.handed["x"].shape == stored[layout]
+        found = exercises.expected(one)
+        shown = np.broadcast_to(x[:1], x.shape) if layout == "broadcast" else x
+        np.testing.assert_array_equal(found["output"], shown)
+        assert found["gradient:x"].shape == stored[layout]
+
+
+class Strides(NumpyOps):
+    """Remembers how what comes to `relu` lies in memory."""
+
+    def relu(self, x):
+        self.seen = np.array(x.strides) // x.itemsize
+        return super().relu(x)
+
+
+@pytest.mark.parametrize(
+    ("layout", "strides"),
+    [("reversed", [1, 2]), ("broadcast", [0, 1]), ("offset", [3, 1]), ("gapped", [6, 2])],
+)
+def test_views_are_views(layout, strides):
+    ops, call = Strides(), Call("relu", views={"x": (layout, (2, 3))})
+    one = Exercise("relu", layout, call, {"x": np.ones((2, 3))})
+    one.call(ops, one.handed)
+    assert list(ops.seen) == strides
 
 
 def large(**changes):
@@ -135,9 +183,9 @@ def large(**changes):
                     precisions=("fp64", "fp32"))  # fmt: skip
 
 
-@pytest.mark.parametrize("strided", [(), ("x",)])
+@pytest.mark.parametrize("strided", [False, True])
 def test_a_large_gradient_is_compared_along_directions(strided):
-    exercise = large(strided=strided)
+    exercise = large(views={"x": ("reversed", (70, 9))} if strided else {})
     reference = exercises.expected(exercise)
     assert reference["gradient:x"].shape == (exercises.DIRECTIONS,)
     handed = exercise.handed["x"]

@@ -67,7 +67,7 @@ def test_a_missing_kernel_is_unsupported():
 
 
 def test_inputs_by_number_are_a_sequence_and_strided_ones_are_put_right():
-    calls = {"a": Call("concat", {"axis": 0}), "b": Call("relu", strided=("x",))}
+    calls = {"a": Call("concat", {"axis": 0}), "b": Call("relu", views={"x": ("reversed", (2, 3))})}
     found, _, _ = run(calls, {"a:xs/0": X, "a:xs/1": -X, "b:x": X.T.copy()})
     np.testing.assert_array_equal(found["a:output"], np.concatenate([X, -X]))
     np.testing.assert_array_equal(found["b:output"], np.maximum(X, 0))

@@ -49,6 +49,7 @@ def exercises() -> tuple[Exercise, ...]:
         _exercise("through_branch", "positive", "through_branch", x=np.array([1.0, -0.5, 2.0])),
         _exercise("through_branch", "negative", "through_branch", x=np.array([-1.0, 0.5, -2.0])),
         _exercise("through_loop", "five steps", "through_loop", x=drawn(5, 3), w=drawn(3, 3)),
+        _exercise("through_loop", "64 steps", "through_loop", x=drawn(64, 3), w=drawn(3, 3)),
         _exercise("through_loop", "one step", "through_loop", x=drawn(1, 3), w=drawn(3, 3)),
         *_integrated_gradients(),
     )

@@ -1,18 +1,20 @@
 """The exercises of the vocabulary's operations.
 
 Every operation has a usual one, primes for sizes, size one, an empty tensor where that has a
-meaning, and non-contiguous views; long sums, extreme values, NaN and infinities, ties and kinks
-where it has such; and all of its arguments. `dropout` is judged by statistics elsewhere.
+meaning, and views of four layouts in memory; long sums, extreme values, NaN and infinities, ties
+and kinks where it has such; and all of its arguments. `dropout` is judged by statistics elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from adapters.exercise import LAYOUTS
 from adapters.numpy_reference import NumpyOps
 from adapters.ops import LINEAR, Array
 from numerics.exercises import Exercise, cotangents, expected
@@ -27,7 +29,19 @@ def exercises() -> tuple[Exercise, ...]:
     from suites.conformance.tables import contractions, elementwise, layout, losses, reductions
 
     families = (layout, elementwise, contractions, reductions, losses)
-    return tuple(exercise for family in families for exercise in family.exercises())
+    made = (exercise for family in families for exercise in family.exercises())
+    return tuple(laid_out for exercise in made for laid_out in _in_layouts(exercise))
+
+
+def _in_layouts(exercise: Exercise) -> Iterator[Exercise]:
+    """The exercise and, where it is one of reversed views, the same in all other layouts."""
+    yield exercise
+    if all(layout != "reversed" for layout, _ in exercise.call.views.values()):
+        return
+    for layout in LAYOUTS[1:]:
+        views = {name: (layout, x.shape) for name, x in exercise.inputs.items() if x.ndim}
+        name = exercise.name.replace("non-contiguous", f"{layout} view")
+        yield replace(exercise, name=name, call=replace(exercise.call, views=views))
 
 
 def holds(exercise: Exercise, bits: int) -> bool:

@@ -14,6 +14,7 @@ Tensors = dict[str, Given]
 
 def exercises() -> Iterator[Exercise]:
     yield from _accumulating()
+    yield from _batches()
     yield from _matmul()
     yield from _dense()
     yield from _conv2d()
@@ -40,6 +41,22 @@ def _accumulating() -> Iterator[Exercise]:
         yield case(subject, "accumulated in float32", given, by=(), exact=True)
 
 
+def _batches() -> Iterator[Exercise]:
+    """More examples than a block of any kernel has."""
+    n = 33
+    wide: dict[str, tuple[Tensors, dict[str, int]]] = {
+        "matmul": ({"a": (n, 2, 3), "b": (n, 3, 2)}, {}),
+        "dense": ({"x": (n, 5), "w": (5, 3), "b": (3,)}, {}),
+        "conv2d": ({"x": (n, 5, 4, 2), "w": (3, 3, 2, 3), "b": (3,)}, {"padding": 1}),
+        "conv_transpose2d": ({"x": (n, 3, 4, 2), "w": (2, 2, 2, 3)}, {"stride": 2}),
+        "conv3d": ({"x": (n, 3, 4, 3, 2), "w": (2, 2, 2, 2, 2)}, {}),
+        "conv_transpose3d": ({"x": (n, 2, 3, 2, 2), "w": (2, 2, 2, 2, 2)}, {}),
+        "attention": (_heads(n, 4, 4, 2, 3), {}),
+    }
+    for subject, (tensors, arguments) in wide.items():
+        yield case(subject, "batch of 33", tensors, by=(), **arguments)
+
+
 def _matmul() -> Iterator[Exercise]:
     yield case("matmul", "usual", {"a": (3, 4), "b": (4, 5)})
     yield case("matmul", "odd sizes", {"a": (7, 5), "b": (5, 3)})
@@ -48,7 +65,7 @@ def _matmul() -> Iterator[Exercise]:
     yield case("matmul", "size one", {"a": (1, 1), "b": (1, 1)})
     yield case("matmul", "empty", {"a": (0, 3), "b": (3, 2)})
     yield case("matmul", "sum of nothing", {"a": (2, 0), "b": (0, 3)})
-    yield case("matmul", "non-contiguous", {"a": (3, 4), "b": (4, 5)}, strided=True)
+    yield case("matmul", "non-contiguous", {"a": (3, 4), "b": (4, 5)}, layout="reversed")
     yield case("matmul", "large reduction", {"a": (2, 2048), "b": (2048, 3)}, by=())
     a = floats([1.0, NAN], [0.0, 1.0], [2.0, 3.0])
     b = floats([INF, 1.0, 2.0], [1.0, -1.0, 0.0])
@@ -69,7 +86,7 @@ def _dense() -> Iterator[Exercise]:
     yield case("dense", "one axis", {"x": (4,), "w": (4, 3), "b": (3,)})
     yield case("dense", "size one", {"x": (1, 1), "w": (1, 1), "b": (1,)})
     yield case("dense", "empty", {"x": (0, 3), "w": (3, 2), "b": (2,)})
-    yield case("dense", "non-contiguous", {"x": (3, 4), "w": (4, 5), "b": (5,)}, strided=True)
+    yield case("dense", "non-contiguous", {"x": (3, 4), "w": (4, 5), "b": (5,)}, layout="reversed")
     yield case("dense", "large reduction", {"x": (2, 2048), "w": (2048, 3), "b": (3,)}, by=("b",))
     yield case(
         "dense", "sum over examples", {"x": (2048, 2), "w": (2, 3), "b": (3,)}, by=("w", "b")
@@ -98,7 +115,7 @@ def _conv2d() -> Iterator[Exercise]:
     yield case("conv2d", "kernel of one pixel, stride 2", few, by=("w",), stride=2)
     yield case("conv2d", "kernel of the image's size", {"x": (1, 4, 5, 2), "w": (4, 5, 2, 2)})
     yield case("conv2d", "empty", {"x": (0, 5, 6, 2), "w": kernel})
-    yield case("conv2d", "non-contiguous", usual, strided=True)
+    yield case("conv2d", "non-contiguous", usual, layout="reversed")
     for n in (6, 7):
         pixels: Tensors = {"x": (1, n, n, 1), "w": (3, 3, 1, 2)}
         yield case("conv2d", f"stride 2 of {n} pixels", pixels, stride=2)
@@ -137,7 +154,7 @@ def _conv_transpose2d() -> Iterator[Exercise]:
     yield case(op, "odd sizes", {"x": (1, 5, 3, 3), "w": (2, 3, 3, 1), "b": (1,)})
     yield case(op, "size one", {"x": (1, 1, 1, 1), "w": (1, 1, 1, 1), "b": (1,)})
     yield case(op, "empty", {"x": (0, 3, 4, 2), "w": (3, 3, 2, 3)})
-    yield case(op, "non-contiguous", usual, strided=True)
+    yield case(op, "non-contiguous", usual, layout="reversed")
     yield case(op, "stride 2", usual, stride=2)
     yield case(op, "padding", usual, padding=1)
     yield case(op, "doubles the image", usual, stride=2, padding=1, output_padding=1)
@@ -157,7 +174,7 @@ def _conv3d() -> Iterator[Exercise]:
     yield case("conv3d", "odd sizes", {"x": (1, 5, 3, 3, 1), "w": (3, 2, 3, 1, 3), "b": (3,)})
     yield case("conv3d", "size one", {"x": (1, 1, 1, 1, 1), "w": (1, 1, 1, 1, 1), "b": (1,)})
     yield case("conv3d", "empty", {"x": (0, 3, 3, 3, 1), "w": (2, 2, 2, 1, 2)})
-    yield case("conv3d", "non-contiguous", usual, strided=True)
+    yield case("conv3d", "non-contiguous", usual, layout="reversed")
     yield case("conv3d", "stride 2", {"x": (1, 5, 4, 3, 1), "w": (2, 2, 2, 1, 2)}, stride=2)
     padded: Tensors = {"x": (1, 2, 3, 4, 1), "w": (3, 3, 3, 1, 1), "b": (1,)}
     yield case("conv3d", "padding", padded, padding=1)
@@ -189,7 +206,7 @@ def _conv_transpose3d() -> Iterator[Exercise]:
     yield case(op, "two examples", {"x": (2, 2, 2, 3, 1), "w": (2, 1, 2, 1, 3)})
     yield case(op, "size one", {"x": (1, 1, 1, 1, 1), "w": (1, 1, 1, 1, 1), "b": (1,)})
     yield case(op, "empty", {"x": (0, 2, 3, 2, 2), "w": (2, 2, 3, 2, 3)})
-    yield case(op, "non-contiguous", usual, strided=True)
+    yield case(op, "non-contiguous", usual, layout="reversed")
     yield case(op, "stride 2", usual, stride=2)
     yield case(op, "padding", {"x": (1, 3, 2, 4, 1), "w": (3, 3, 3, 1, 2)}, padding=1)
     even: Tensors = {"x": (1, 2, 2, 3, 2), "w": (2, 2, 2, 2, 1), "b": (1,)}
@@ -220,10 +237,11 @@ def _attention() -> Iterator[Exercise]:
     # With one key its weight is 1 whatever q and k are: their gradients are 0 but for rounding.
     yield case("attention", "size one", _heads(1, 1, 1, 1, 1), by=("v",))
     yield case("attention", "empty", _heads(0, 3, 3, 2, 2))
-    yield case("attention", "non-contiguous", usual, strided=True)
+    yield case("attention", "non-contiguous", _heads(2, 3, 4, 2, 3), layout="reversed")
     yield case("attention", "large reduction", _heads(1, 2, 1024, 1, 64), by=())
     yield case("attention", "causal", usual, causal=True)
     yield case("attention", "causal, odd sizes", _heads(1, 7, 7, 1, 3), causal=True)
+    yield case("attention", "causal, many queries", _heads(1, 67, 67, 1, 1), causal=True)
     yield case("attention", "causal, fewer queries", _heads(1, 2, 5, 1, 3), causal=True)
     yield case("attention", "causal, fewer keys", _heads(1, 5, 2, 1, 3), causal=True)
     # Scores are hundreds apart: the weights are 0 or 1, and the gradients of q and k vanish.
@@ -250,7 +268,11 @@ def _masks() -> Iterator[Exercise]:
     causal = rows.reshape(1, 1, 3, 4)
     yield case("attention", "mask and causal", usual | {"mask": causal}, causal=True)
     yield case(
-        "attention", "non-contiguous mask", usual | {"mask": causal}, strided=True, causal=True
+        "attention",
+        "non-contiguous mask",
+        _heads(2, 3, 4, 2, 3) | {"mask": causal},
+        layout="reversed",
+        causal=True,
     )
 
 
@@ -265,11 +287,14 @@ def _recurrence(op: str, *, gates: int) -> Iterator[Exercise]:
 
     yield case(op, "usual", tensors(2, 3, 3, 2))
     yield case(op, "one step", tensors(2, 1, 3, 2))
+    yield case(op, "batch of 33", tensors(33, 3, 3, 2), by=())
     yield case(op, "five steps", tensors(1, 5, 2, 2))
+    learned = ("w", "u", "b")
+    yield case(op, "64 steps", tensors(2, 64, 3, 2), by=learned)
     yield case(op, "odd sizes", tensors(1, 3, 5, 3))
     yield case(op, "size one", tensors(1, 1, 1, 1))
     yield case(op, "empty", tensors(0, 3, 3, 2))
-    yield case(op, "non-contiguous", tensors(2, 3, 3, 2), strided=True)
+    yield case(op, "non-contiguous", tensors(2, 3, 3, 2), layout="reversed")
     yield case(op, "large reduction", tensors(1, 2, 512, 16), by=())
     unset = {name: np.zeros((2, 2)) for name in tensors(1, 1, 1, 1) if name in ("h", "c")}
     yield case(op, "from zeros", tensors(2, 3, 3, 2) | unset)

@@ -35,6 +35,23 @@ SMOOTH: dict[str, tuple[str, dict[str, Any], list[float]]] = {
     "gelu": ("normal", {}, [-1e4, -10.0, -3.0, 0.0, 10.0, 1e4]),
     "gelu_tanh": ("normal", {}, [-1e4, -10.0, -3.0, 0.0, 10.0, 1e4]),
 }
+_FAR_BELOW, _BELOW = [-80.0, -79.0, -78.5], [-23.0, -22.0, -20.5, -21.0]
+_NEAR = [1e-10, -2e-10, 3e-10, -1e-11]
+#: Values of one magnitude: beside e^80 nothing is seen of e^-80, and normwise a gradient is judged
+#: by its largest elements. None is where the gradient's formula cancels, as 1 - tanh^2 does.
+MAGNITUDES: dict[str, dict[str, list[float]]] = {
+    "exp": {"far below 0": _FAR_BELOW, "below 0": _BELOW, "near 0": _NEAR, "above 0": [78.0, 80.0]},
+    "log": {"small": [1e-12, 2e-12, 7e-13], "large": [1e30, 3e29], "near 1": [1.0625, 0.9375]},
+    "sqrt": {"small": [1e-12, 2e-12, 7e-13], "large": [1e30, 3e29]},
+    "sin": {"near 0": _NEAR, "large": [1e4, -9984.0, 9920.0]},
+    "cos": {"near 0": _NEAR, "large": [1e4, -9984.0, 9920.0]},
+    "tanh": {"near 0": _NEAR, "above 0": [2.0, 3.0, -2.5]},
+    "sigmoid": {"far below 0": _FAR_BELOW, "below 0": _BELOW, "near 0": _NEAR},
+    "silu": {"far below 0": _FAR_BELOW, "below 0": _BELOW, "near 0": _NEAR},
+    "softplus": {"far below 0": _FAR_BELOW, "below 0": _BELOW, "near 0": _NEAR},
+    "gelu": {"near 0": _NEAR, "above 0": [8.0, 10.0]},
+    "gelu_tanh": {"near 0": _NEAR, "above 0": [8.0, 10.0]},
+}
 #: Functions with kinks -> (their arguments, points at the kinks and beside them).
 KINKED: dict[str, tuple[dict[str, Any], list[float]]] = {
     "relu": ({}, [0.0, -0.0, 1.0, -1.0, 0.0]),
@@ -54,6 +71,8 @@ def exercises() -> Iterator[Exercise]:
     for op, (draw, arguments, extreme) in SMOOTH.items():
         yield from _sizes(op, draw, arguments)
         yield case(op, "extreme values", {"x": floats(*extreme)}, precisions=WIDE, **arguments)
+        for name, values in MAGNITUDES[op].items():
+            yield case(op, f"{name} alone", {"x": floats(*values)}, precisions=WIDE, **arguments)
         limits = NO_MINUS if op in ("silu", "gelu", "gelu_tanh") else LIMITS
         yield case(op, "NaN and infinities", {"x": limits}, by=(), **arguments)
     tail = floats(*-np.arange(0.5, 3.25, 0.25))  # a sum of near 1 and near -1: results are small
@@ -80,7 +99,7 @@ def _sizes(op: str, draw: str, arguments: dict[str, Any]) -> Iterator[Exercise]:
     yield case(op, "odd sizes", {"x": (7, 13)}, draw=draw, **arguments)
     yield case(op, "size one", {"x": (1, 1)}, draw=draw, **arguments)
     yield case(op, "empty", {"x": (0, 3)}, draw=draw, **arguments)
-    yield case(op, "non-contiguous", {"x": (3, 5)}, draw=draw, strided=True, **arguments)
+    yield case(op, "non-contiguous", {"x": (3, 5)}, draw=draw, layout="reversed", **arguments)
 
 
 def _arithmetic(op: str) -> Iterator[Exercise]:
@@ -91,7 +110,7 @@ def _arithmetic(op: str) -> Iterator[Exercise]:
     yield case(op, "broadcast rows", {"a": (3, 4), "b": (4,)})
     yield case(op, "broadcast both", {"a": (3, 1), "b": (1, 5)})
     yield case(op, "broadcast scalar", {"a": (), "b": (2, 3)})
-    yield case(op, "non-contiguous", {"a": (3, 5), "b": (3, 5)}, strided=True)
+    yield case(op, "non-contiguous", {"a": (3, 5), "b": (3, 5)}, layout="reversed")
 
 
 def _special_arithmetic() -> Iterator[Exercise]:
@@ -131,7 +150,7 @@ def _comparing() -> Iterator[Exercise]:
     yield case("greater", "size one", {"a": (1,), "b": (1,)}, by=())
     yield case("greater", "empty", {"a": (0, 3), "b": (0, 3)}, by=())
     yield case("greater", "broadcast both", {"a": (3, 1), "b": (1, 5)}, by=())
-    yield case("greater", "non-contiguous", {"a": (3, 5), "b": (3, 5)}, strided=True, by=())
+    yield case("greater", "non-contiguous", {"a": (3, 5), "b": (3, 5)}, layout="reversed", by=())
     signed = {"a": floats(0.0, -0.0, 1.0), "b": floats(-0.0, 0.0, 1.0)}
     yield case("greater", "ties", signed, by=(), exact=True)
     yield case("greater", "NaN and infinities", {"a": a, "b": b}, by=())
@@ -161,7 +180,7 @@ def _casts() -> Iterator[Exercise]:
     yield cast("odd sizes", (5, 7), by=())
     yield cast("size one", (1,), by=())
     yield cast("empty", (0, 3))
-    yield cast("non-contiguous", (3, 5), strided=True, by=())
+    yield cast("non-contiguous", (3, 5), layout="reversed", by=())
     yield cast("integers", np.arange(-128.0, 128.0), exact=True)
 
 
@@ -179,7 +198,7 @@ def _integer_results() -> Iterator[Exercise]:
     yield case("floor_divide", "broadcast", {"a": prime, "b": np.array(-3)}, exact=True)
     yield case(
         "floor_divide", "non-contiguous", {"a": prime, "b": np.full((5, 7), 3)},
-        strided=True, exact=True,
+        layout="reversed", exact=True,
     )  # fmt: skip
     large = {"a": integers(2**30 + 1, -(2**30) - 1), "b": integers(3, 7)}
     yield case("floor_divide", "extreme values", large, exact=True)  # above 2^24: not in float32
@@ -194,7 +213,7 @@ def _integer_results() -> Iterator[Exercise]:
     yield rounded("odd sizes", (5, 7))
     yield rounded("size one", (1,))
     yield rounded("empty", (0, 3))
-    yield rounded("non-contiguous", (3, 5), strided=True)
+    yield rounded("non-contiguous", (3, 5), layout="reversed")
     yield rounded("edges", floats(127.0, 127.5, -127.5, -128.0, 126.5), exact=True)
     yield rounded("overflow", floats(128.0, 200.0, 256.0, 1e4, -129.0, -200.0, -256.0, -1e4))
     yield rounded("extreme values", floats(1e9, -1e9, 3e9, -3e9, 1e30, -1e30), precisions=WIDE)

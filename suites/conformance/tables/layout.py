@@ -42,14 +42,14 @@ def _shapes() -> Iterator[Exercise]:
     yield case("reshape", "size one", {"x": (1, 1)}, shape=[1])
     yield case("reshape", "to a scalar", {"x": (1, 1)}, shape=[])
     yield case("reshape", "empty", {"x": (0, 3)}, shape=[3, 0])
-    yield case("reshape", "non-contiguous", {"x": (4, 6)}, strided=True, shape=[8, 3])
+    yield case("reshape", "non-contiguous", {"x": (4, 6)}, layout="reversed", shape=[8, 3])
     yield case("reshape", "NaN and infinities", {"x": SPECIAL}, by=(), shape=[6])
     yield case("reshape", "integers", {"x": (3, 4)}, exact=True, shape=[2, 6])
 
     yield case("flatten", "usual", {"x": (2, 3, 4)})
     yield case("flatten", "odd sizes", {"x": (3, 5, 1, 7)})
     yield case("flatten", "size one", {"x": (1, 1, 1)})
-    yield case("flatten", "non-contiguous", {"x": (2, 3, 5)}, strided=True)
+    yield case("flatten", "non-contiguous", {"x": (2, 3, 5)}, layout="reversed")
     yield case("flatten", "integers", {"x": (3, 2, 2)}, exact=True)
 
     yield case("transpose", "usual", {"x": (2, 3, 4)}, axes=[0, 2, 1])
@@ -57,7 +57,7 @@ def _shapes() -> Iterator[Exercise]:
     yield case("transpose", "four axes", {"x": (2, 3, 4, 2)}, axes=[0, 3, 1, 2])
     yield case("transpose", "size one", {"x": (1, 1)}, axes=[1, 0])
     yield case("transpose", "empty", {"x": (0, 3)}, axes=[1, 0])
-    yield case("transpose", "non-contiguous", {"x": (2, 3, 5)}, strided=True, axes=[1, 0, 2])
+    yield case("transpose", "non-contiguous", {"x": (2, 3, 5)}, layout="reversed", axes=[1, 0, 2])
     yield case("transpose", "NaN and infinities", {"x": SPECIAL}, by=(), axes=[1, 0])
     yield case("transpose", "integers", {"x": (3, 4)}, exact=True, axes=[1, 0])
 
@@ -67,7 +67,9 @@ def _shapes() -> Iterator[Exercise]:
     yield case("broadcast_to", "scalar", {"x": ()}, shape=[2, 3])
     yield case("broadcast_to", "size one", {"x": (1,)}, shape=[1])
     yield case("broadcast_to", "empty", {"x": (1, 3)}, shape=[0, 3])
-    yield case("broadcast_to", "non-contiguous", {"x": (3, 1)}, strided=True, shape=[3, 4])
+    yield case(
+        "broadcast_to", "non-contiguous", {"x": (2, 1, 3)}, layout="reversed", shape=[2, 4, 3]
+    )
     yield case("broadcast_to", "large reduction", {"x": (1, 3)}, shape=[4096, 3])
     yield case("broadcast_to", "integers", {"x": (1, 3)}, exact=True, shape=[4, 3])
 
@@ -79,7 +81,11 @@ def _joining() -> Iterator[Exercise]:
     yield case("concat", "size one", {"xs/0": (1, 1), "xs/1": (1, 1)}, axis=0)
     yield case("concat", "empty", {"xs/0": (0, 3), "xs/1": (2, 3)}, axis=0)
     yield case(
-        "concat", "non-contiguous", {"xs/0": (2, 3, 2), "xs/1": (2, 4, 2)}, strided=True, axis=1
+        "concat",
+        "non-contiguous",
+        {"xs/0": (2, 3, 2), "xs/1": (2, 4, 2)},
+        layout="reversed",
+        axis=1,
     )
     yield case("concat", "NaN and infinities", {"xs/0": SPECIAL, "xs/1": (2, 3)}, by=(), axis=0)
     yield case("concat", "integers", {"xs/0": (2, 3), "xs/1": (2, 2)}, exact=True, axis=1)
@@ -89,7 +95,7 @@ def _joining() -> Iterator[Exercise]:
     yield case("slice", "everything", {"x": (3, 4)}, axis=0, start=0, stop=3)
     yield case("slice", "size one", {"x": (1, 1)}, axis=0, start=0, stop=1)
     yield case("slice", "empty", {"x": (3, 4)}, axis=1, start=2, stop=2)
-    yield case("slice", "non-contiguous", {"x": (4, 6)}, strided=True, axis=0, start=1, stop=3)
+    yield case("slice", "non-contiguous", {"x": (4, 6)}, layout="reversed", axis=0, start=1, stop=3)
     yield case("slice", "integers", {"x": (4, 6)}, exact=True, axis=1, start=2, stop=5)
 
     yield case("pad", "usual", {"x": (2, 3)}, widths=[[0, 0], [1, 1]])
@@ -97,7 +103,7 @@ def _joining() -> Iterator[Exercise]:
     yield case("pad", "size one", {"x": (1, 1)}, widths=[[2, 0], [0, 1]])
     yield case("pad", "nothing", {"x": (2, 3)}, widths=[[0, 0], [0, 0]])
     yield case("pad", "empty", {"x": (0, 3)}, widths=[[1, 1], [0, 0]])
-    yield case("pad", "non-contiguous", {"x": (3, 4)}, strided=True, widths=[[1, 2], [0, 1]])
+    yield case("pad", "non-contiguous", {"x": (3, 4)}, layout="reversed", widths=[[1, 2], [0, 1]])
     yield case("pad", "NaN and infinities", {"x": SPECIAL}, by=(), widths=[[1, 0], [0, 1]])
     yield case("pad", "integers", {"x": (2, 3)}, exact=True, widths=[[0, 1], [2, 0]])
 
@@ -117,7 +123,7 @@ def _lookups() -> Iterator[Exercise]:
     yield case("take", "empty", {"x": (4, 3), "indices": empty}, axis=0)
     yield case(
         "take", "non-contiguous", {"x": (4, 3), "indices": integers([2, 0], [1, 1])},
-        strided=True, axis=0,
+        layout="reversed", axis=0,
     )  # fmt: skip
     yield case("take", "large reduction", {"x": (3, 2), "indices": np.arange(4096) % 3}, axis=0)
     yield case("take", "integers", {"x": (4, 3), "indices": integers(2, 2, 0)}, exact=True, axis=0)
@@ -139,7 +145,7 @@ def _lookups() -> Iterator[Exercise]:
     yield case("embedding", "empty", {"table": (4, 3), "ids": empty})
     yield case(
         "embedding", "non-contiguous", {"table": (4, 3), "ids": integers([2, 0], [1, 1])},
-        strided=True,
+        layout="reversed",
     )  # fmt: skip
     yield case("embedding", "large reduction", {"table": (3, 2), "ids": np.arange(4096) % 3})
     yield case(
@@ -161,7 +167,7 @@ def _gather() -> Iterator[Exercise]:
     yield rows("empty", (2, 3, 2), [], [])
     none = np.zeros((0, 2), np.int64)
     yield case("gather", "empty, no examples", {"x": (0, 3, 2), "indices": none})
-    yield rows("non-contiguous", (2, 4, 3), [3, 0, 1], [1, 2, 2], strided=True)
+    yield rows("non-contiguous", (2, 4, 3), [3, 0, 1], [1, 2, 2], layout="reversed")
     many = np.arange(8192).reshape(2, 4096) % 3
     yield case("gather", "large reduction", {"x": (2, 3, 2), "indices": many})
     spoilt = floats([[NAN, 1.0], [INF, 2.0], [0.0, 3.0]], [[-INF, 1.0], [NAN, 2.0], [4.0, 5.0]])
@@ -179,7 +185,7 @@ def _one_hot() -> Iterator[Exercise]:
     yield case("one_hot", "scalar", {"ids": np.array(1)}, exact=True, classes=3)
     yield rows("size one", [0], classes=1)
     yield rows("empty", classes=3)
-    yield rows("non-contiguous", [2, 0, 1], [1, 1, 0], classes=3, strided=True)
+    yield rows("non-contiguous", [2, 0, 1], [1, 1, 0], classes=3, layout="reversed")
     yield rows("integers", [[0, 1], [2, 3]], classes=4)
 
 
@@ -194,7 +200,7 @@ def _choosing() -> Iterator[Exercise]:
     yield case("where", "broadcast condition", {"condition": mask[0], "a": (2, 3), "b": (2, 3)})
     yield case("where", "broadcast choices", {"condition": mask, "a": (2, 1), "b": ()})
     yield case(
-        "where", "non-contiguous", {"condition": mask, "a": (2, 3), "b": (2, 3)}, strided=True
+        "where", "non-contiguous", {"condition": mask, "a": (2, 3), "b": (2, 3)}, layout="reversed"
     )
     unchosen = floats([1.0, NAN, 2.0], [INF, -INF, 3.0])
     yield case("where", "NaN and infinities", {"condition": mask, "a": unchosen, "b": (2, 3)})

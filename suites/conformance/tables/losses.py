@@ -49,10 +49,11 @@ def _rms_norm() -> Iterator[Exercise]:
     op, e = "rms_norm", EPSILON
     yield case(op, "usual", _scaled(3, 4), **e)
     yield case(op, "odd sizes", _scaled(2, 3, 7), **e)
+    yield case(op, "batch of 33", _scaled(33, 7), by=(), **e)
     # x / |x| is a sign: the gradient by x is what epsilon leaves of a difference.
     yield case(op, "size one", _scaled(1, 1), by=("scale",), **e)
     yield case(op, "empty", _scaled(0, 4), **e)
-    yield case(op, "non-contiguous", _scaled(3, 2, 4), strided=True, **e)
+    yield case(op, "non-contiguous", _scaled(3, 2, 4), layout="reversed", **e)
     yield case(op, "large reduction", _scaled(2, 4096), by=(), **e)
     yield case(op, "large epsilon", _scaled(3, 4), epsilon=0.1)
     yield case(op, "zeros", _scaled(2, 4) | {"x": np.zeros((2, 4))}, epsilon=0.25)
@@ -65,11 +66,12 @@ def _layer_norm() -> Iterator[Exercise]:
     op, e = "layer_norm", EPSILON
     yield case(op, "usual", _normalised(3, 4), **e)
     yield case(op, "odd sizes", _normalised(2, 3, 7), **e)
+    yield case(op, "batch of 33", _normalised(33, 7), by=(), **e)
     # One number is its own mean: it becomes 0, and all gradients but that by the offset are 0, or
     # what rounding leaves.
     yield case(op, "size one", _normalised(1, 1), by=("offset",), **e)
     yield case(op, "empty", _normalised(0, 4), **e)
-    yield case(op, "non-contiguous", _normalised(3, 2, 4), strided=True, **e)
+    yield case(op, "non-contiguous", _normalised(3, 2, 4), layout="reversed", **e)
     yield case(op, "large reduction", _normalised(2, 4096), by=(), **e)
     yield case(op, "large epsilon", _normalised(3, 4), epsilon=0.1)
     equal = _normalised(2, 4) | {"x": np.full((2, 4), 3.0)}
@@ -87,10 +89,11 @@ def _group_norm() -> Iterator[Exercise]:
     yield case(op, "a group for each channel", image, groups=4, **e)
     yield case(op, "odd sizes", _normalised(1, 5, 3, 9), groups=3, **e)
     yield case(op, "no space", _normalised(3, 6), groups=2, **e)
+    yield case(op, "batch of 33", _normalised(33, 2, 2, 6), by=(), groups=2, **e)
     yield case(op, "a sequence", _normalised(2, 5, 4), groups=2, **e)
     yield case(op, "size one", _normalised(1, 1, 1, 1), by=("offset",), groups=1, **e)
     yield case(op, "empty", _normalised(0, 3, 2, 4), groups=2, **e)
-    yield case(op, "non-contiguous", image, strided=True, groups=2, **e)
+    yield case(op, "non-contiguous", image, layout="reversed", groups=2, **e)
     yield case(op, "large reduction", _normalised(1, 32, 32, 8), by=(), groups=2, **e)
     yield case(op, "large epsilon", image, groups=2, epsilon=0.1)
 
@@ -118,8 +121,9 @@ def _batch_norm() -> Iterator[Exercise]:
         yield from both("usual", tensors(2, 3, 2, 3), train=train)
         yield from both("odd sizes", tensors(3, 5, 1, 7), train=train)
         yield from both("no space", tensors(7, 3), train=train, epsilon=0.1)
-        yield from both("non-contiguous", tensors(2, 3, 2, 3), train=train, strided=True)
+        yield from both("non-contiguous", tensors(2, 3, 2, 3), train=train, layout="reversed")
     yield one("a sequence", tensors(2, 4, 3))
+    yield one("batch of 33", tensors(33, 2, 2, 3))
     yield one("large reduction", tensors(4, 32, 32, 2))
     yield one("momentum 1", tensors(5, 3), momentum=1.0)
     yield one("momentum 0", tensors(5, 3), momentum=0.0)
@@ -137,8 +141,9 @@ def _cross_entropy() -> Iterator[Exercise]:
     yield case(op, "usual", _logits(4, 3))
     yield case(op, "odd sizes", _logits(7, 5))
     yield case(op, "one example", _logits(1, 3))
+    yield case(op, "batch of 33", _logits(33, 7), by=())
     yield case(op, "size one", _logits(1, 1), by=())  # the loss is 0, and so is its gradient
-    yield case(op, "non-contiguous", _logits(4, 3), strided=True)
+    yield case(op, "non-contiguous", _logits(4, 3), layout="reversed")
     yield case(op, "large reduction", _logits(2, 4096), by=())
     yield case(op, "all equal", {"logits": np.full((2, 4), 3.0), "labels": integers(0, 3)})
     far = floats([1e4, -1e4, 0.0], [-1e4, -1e4, 1e4], [5e3, 1e4, 1e4])
@@ -184,7 +189,7 @@ def _bce_with_logits() -> Iterator[Exercise]:
     odd = (np.arange(35) % 2).astype(np.float64).reshape(5, 7)
     yield case(op, "odd sizes", {"logits": (5, 7), "targets": odd}, by=by)
     yield case(op, "size one", {"logits": (1,), "targets": floats(1.0)}, by=by)
-    yield case(op, "non-contiguous", {"logits": (2, 3), "targets": share}, strided=True, by=by)
+    yield case(op, "non-contiguous", {"logits": (2, 3), "targets": share}, layout="reversed", by=by)
     long = (np.arange(4096) % 3 == 0).astype(np.float64)
     yield case(op, "large reduction", {"logits": (4096,), "targets": long}, by=())
     zeros = {"logits": floats(0.0, -0.0, 0.0), "targets": floats(0.0, 1.0, 0.5)}
@@ -202,7 +207,7 @@ def _pairs(op: str, **given: Any) -> Iterator[Exercise]:
     yield case(op, "odd sizes", {"x": (5, 7), "target": (5, 7)}, **given)
     yield case(op, "size one", {"x": (1,), "target": (1,)}, **given)
     yield case(op, "scalar", {"x": (), "target": ()}, **given)
-    yield case(op, "non-contiguous", {"x": (3, 5), "target": (3, 5)}, strided=True, **given)
+    yield case(op, "non-contiguous", {"x": (3, 5), "target": (3, 5)}, layout="reversed", **given)
     yield case(op, "large reduction", {"x": (4096,), "target": (4096,)}, by=(), **given)
     spoilt = {"x": floats(1.0, NAN), "target": floats(0.0, 1.0)}
     yield case(op, "NaN", spoilt, by=(), **given)

@@ -32,7 +32,7 @@ def case(
     draw: str = "normal",
     body: str = "",
     by: tuple[str, ...] | None = None,
-    strided: bool = False,
+    layout: str = "",
     exact: bool = False,
     precisions: tuple[str, ...] = PRECISIONS,
     bound: float = 1e-10,
@@ -44,14 +44,15 @@ def case(
     draw        what a shape is filled with: "normal", "positive" numbers, or small "integers",
                 which is what an exact exercise has anyway
     by          inputs to differentiate by; None: all floating-point ones
-    strided     every input comes as a non-contiguous view
+    layout      one of `adapters.exercise.LAYOUTS`: every input that can comes as such a view
     """
     digest = hashlib.sha256(f"{subject}/{name}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     kind = "integers" if exact else draw
     inputs = {n: drawn(rng, t, kind) if isinstance(t, tuple) else t for n, t in tensors.items()}
     floats = tuple(n for n, value in inputs.items() if value.dtype.kind == "f")
-    views = tuple(n for n, value in inputs.items() if strided and value.ndim > 1)
+    axes = 2 if layout == "reversed" else 1
+    views = {n: (layout, x.shape) for n, x in inputs.items() if layout and x.ndim >= axes}
     return Exercise(
         subject=subject,
         name=name,
