@@ -69,8 +69,10 @@ def broadcasting(draw: Any) -> Exercise:
     """An elementwise operation of two tensors of different shapes."""
     op = draw(st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]))
     sides = Sides(draw)
-    most = {"max_dims": 2, "max_side": LARGE} if sides.large else {"max_dims": 3, "max_side": SMALL}
-    shapes = draw(mutually_broadcastable_shapes(num_shapes=2, **most)).input_shapes
+    axes, side = (2, LARGE) if sides.large else (3, SMALL)
+    shapes = draw(
+        mutually_broadcastable_shapes(num_shapes=2, max_dims=axes, max_side=side)
+    ).input_shapes
     return _made(draw, sides, op, {n: _drawn(draw, s) for n, s in zip("ab", shapes, strict=True)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def _accumulating() -> Iterator[Exercise]:
 def _batches() -> Iterator[Exercise]:
     """More examples than a block of any kernel has."""
     n = 33
-    wide: dict[str, tuple[Tensors, dict[str, int]]] = {
+    wide: dict[str, tuple[Tensors, dict[str, Any]]] = {
         "matmul": ({"a": (n, 2, 3), "b": (n, 3, 2)}, {}),
         "dense": ({"x": (n, 5), "w": (5, 3), "b": (3,)}, {}),
         "conv2d": ({"x": (n, 5, 4, 2), "w": (3, 3, 2, 3), "b": (3,)}, {"padding": 1}),
