@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 
@@ -18,17 +18,19 @@ from harness import clock, isa, machine
 from harness.arms import ArmError
 from harness.attempt import Attempt
 from harness.client import NotStarted, WorkerFailure
-from harness.gate import Found, Gate
+from harness.gate import Gate
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
-from results.announce import discoveries, headline
+from results.announce import discoveries, exit_code, headline
 from results.command_line import FINE, NOTHING, USAGE
 from results.gate import INCONCLUSIVE, REGRESSED, sentence
+from results.gate import SUITES as GATES
 from results.policy import PolicyError
-from results.records import Case, Decision, Outcome
+from results.records import Case, Outcome
+from results.ruling import Ruling
 from results.store import StoreError
 from suites import options
 from suites.performance.sweeps import Points
@@ -56,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
     except (UnknownName, StoreError, DeviationError, ArmError, PolicyError, SpreadError) as error:
         _refuse(str(error))
+    config.pluginmanager.register(Unreached(), "assay-unreached")
 
 
 class UsageError(pytest.exit.Exception):  # type: ignore[name-defined]  # made at run time
@@ -135,50 +138,87 @@ def _case(item: pytest.Item) -> Case | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """A case that the resumed run has decided ends as it ended there."""
-    outcome = _decided(pyfuncitem)
-    if (
-        outcome is None
-        and pyfuncitem.config.stash[SESSION].spread
-        and _case(pyfuncitem) is not None
-    ):
-        return _elsewhere(pyfuncitem)
-    if outcome is None:
+    session, case = pyfuncitem.config.stash[SESSION], _case(pyfuncitem)
+    if case is None:
         return None
-    if outcome.status != "ok":
-        _end_test(outcome)
+    if case.suite in GATES and not session.spread:
+        return None  # `gated` ends it, resumed or not
+    if case in session.decided:
+        assert session.runner  # opens the run, which takes the records over
+        _end(session, session.decided[case])
+    elif session.spread:
+        try:
+            _end(session, session.taken(pyfuncitem.nodeid, case, reproduce=_reproduce(pyfuncitem)))
+        except StoreError as error:
+            _stop(error)
+    else:
+        return None
     return True
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
-    """A worker that cannot start ends the run with one line: every other case would fail alike."""
+def _end(session: Session, outcome: Outcome) -> None:
+    """Ends a test as its case ended."""
+    if outcome.case.suite in GATES:
+        _end_gated(session.ruling(outcome.case), outcome)
+    elif outcome.status != "ok":
+        _end_test(outcome)
+
+
+def _stop(error: StoreError) -> NoReturn:
+    """Ends the run: nothing more can be kept, so that nothing more can be decided."""
+    pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Notes what fails besides a gate's own cases. A worker that cannot start ends the run with
+    one line: every other case would fail alike."""
     if call.excinfo is not None and isinstance(call.excinfo.value, NotStarted):
         item.config.stash[SESSION].ended_early = True
         pytest.exit(str(call.excinfo.value), returncode=USAGE)
-
-
-def _elsewhere(item: pytest.Item) -> bool:
-    """Ends a test as another machine did."""
+    report = yield
     session, case = item.config.stash[SESSION], _case(item)
-    assert case is not None
+    session.reported.add(item.nodeid)
+    if report.failed and not (case is not None and case.suite in GATES):
+        name = f"{case.suite}/{case.key}" if case is not None else item.nodeid
+        lines = report.longreprtext.strip().splitlines()
+        session.failed.setdefault(name, " ".join(lines[:2] if case is not None else lines[-1:]))
+    return report
+
+
+class Unreached:
+    """Reports the tests of a gate's cases that pytest did not reach, as the gate's list has them:
+    the results of tests, the JUnit file among them, hold every selected case."""
+
+    @pytest.hookimpl(tryfirst=True)  # before the JUnit file is written
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        own = session.config.stash[SESSION]
+        if not session.config.option.against or session.config.option.collectonly:
+            return
+        for item in getattr(session, "items", ()):
+            case = _case(item)
+            if case is None or case.suite not in GATES or item.nodeid in own.reported:
+                continue
+            for report in _reports(item, own.ruling(case), own.outcome(case)):
+                session.config.hook.pytest_runtest_logreport(report=report)
+
+
+def _reports(item: pytest.Item, ruling: Ruling, ended: Outcome | None) -> Iterator[Any]:
+    """What pytest would have reported of a gate's test."""
+    outcome: Literal["passed", "failed", "skipped"] = "passed"
+    why: Any = None
     try:
-        decisions, outcome = session.taken(item.nodeid, case, reproduce=_reproduce(item))
-    except StoreError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
-    blamed = outcome.reason.startswith("base: ") or outcome.status == "interrupted"
-    if decisions:
-        _end_gated(case, decisions, None if blamed or outcome.status == "ok" else outcome)
-    elif outcome.status != "ok":
-        _end_test(outcome)
-    return True
-
-
-def _decided(item: pytest.Item) -> Outcome | None:
-    session, case = item.config.stash[SESSION], _case(item)
-    if case is None or case not in session.decided:
-        return None
-    assert session.runner  # opens the run, which takes the records over
-    return session.decided[case]
+        _end_gated(ruling, ended)
+    except pytest.fail.Exception as error:
+        outcome, why = "failed", str(error.msg)
+    except pytest.skip.Exception as error:
+        outcome, why = "skipped", (str(item.path), 0, f"Skipped: {error.msg}")
+    told = [(found.metric, sentence(found)) for found in ruling.decisions]
+    name, at = item.nodeid, item.location
+    yield pytest.TestReport(name, at, {}, outcome, why, "call", user_properties=told)
+    yield pytest.TestReport(name, at, {}, "passed", None, "teardown", user_properties=told)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -297,7 +337,7 @@ def _point(
     except Ended as ended:
         return ended.outcome, None
     except StoreError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+        _stop(error)
     return session.outcomes[-1], rate
 
 
@@ -317,52 +357,60 @@ def run(
                 yield attempt
         except Ended as ended:
             _end_test(ended.outcome)
-        except StoreError as error:  # nothing more can be kept
-            pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
+        except StoreError as error:
+            _stop(error)
 
     return running
 
 
 @pytest.fixture(scope="session")
-def gate(request: pytest.FixtureRequest) -> Found:
-    """What the gate decided on all of its cases: those that it flags are measured once more when
-    all have been measured."""
+def gate(request: pytest.FixtureRequest) -> None:
+    """Has the gate decide on all of its cases: those that it flags are measured once more when all
+    have been measured."""
     session = request.config.stash[SESSION]
     cases = {
         case: _reproduce(item)
         for item in request.session.items
-        if item.nodeid.startswith("suites/gate/") and (case := _case(item)) is not None
+        if (case := _case(item)) is not None and case.suite in GATES
     }
-    return Gate(session.runner, session.policy).decide({} if session.spread else cases)
+    if session.spread:
+        return  # other machines decide
+    try:
+        found = Gate(session.runner, session.policy).decide(cases, known=session.known)
+    except StoreError as error:
+        _stop(error)
+    session.note = found.note
 
 
 @pytest.fixture
 def gated(
-    request: pytest.FixtureRequest, gate: Found, record_property: Callable[[str, object], None]
+    request: pytest.FixtureRequest, gate: None, record_property: Callable[[str, object], None]
 ) -> Callable[[Case], None]:
     """Ends a test as the gate decided on its case."""
 
     def end(case: Case) -> None:
         __tracebackhide__ = True
-        decisions = gate.decisions.get(case, [])
-        for found in decisions:
+        session = request.config.stash[SESSION]
+        ruling = session.ruling(case)
+        for found in ruling.decisions:
             record_property(found.metric, sentence(found))
-        _end_gated(case, decisions, gate.outcomes.get(case))
+        _end_gated(ruling, session.outcome(case))
 
     return end
 
 
-def _end_gated(case: Case, decisions: Sequence[Decision], outcome: Outcome | None) -> None:
-    """Regressed fails, inconclusive is skipped, and the run's exit code says that something was
-    not decided. `outcome` is that of a case which ended otherwise than ok, by head's fault."""
+def _end_gated(ruling: Ruling, outcome: Outcome | None) -> None:
+    """Regressed fails; inconclusive, and what is not gated, is skipped. The run's exit code says
+    that something was not decided."""
     __tracebackhide__ = True
-    if worse := [found for found in decisions if found.verdict == REGRESSED]:
-        told = "\n".join(map(sentence, worse))
-        raise pytest.fail.Exception(f"{case.key}\n{told}", pytrace=False)
-    if outcome is not None:
-        _end_test(outcome)
-    if open_ := [found for found in decisions if found.verdict == INCONCLUSIVE]:
+    if worse := ruling.of(REGRESSED):
+        told = [ruling.case.key, *map(sentence, worse)]
+        told += [f"reproduce: {outcome.reproduce}"] if outcome is not None else []
+        raise pytest.fail.Exception("\n".join(told), pytrace=False)
+    if open_ := ruling.of(INCONCLUSIVE):
         raise pytest.skip.Exception("; ".join(map(sentence, open_)))
+    if ruling.ungated:
+        raise pytest.skip.Exception(ruling.ungated)
 
 
 def _end_test(outcome: Outcome) -> None:
@@ -412,17 +460,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def _exit_code(session: Session, exitstatus: int) -> int:
     """pytest's exit code as one of Assay's: 0 fine, 1 regressed or divergent, 3 nothing could be
-    decided. Whoever presses Ctrl-C gets what a shell says of it."""
+    decided. That of a gate is what its verdict says. Whoever presses Ctrl-C gets what a shell says
+    of it."""
     if session.ended_early:
         return USAGE
     if exitstatus == pytest.ExitCode.INTERRUPTED:
         return 128 + signal.SIGINT
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         return NOTHING
+    if exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return exitstatus
+    if session.verdict is not None:
+        return exit_code(session.verdict)
     if exitstatus != pytest.ExitCode.OK:
         return exitstatus
-    ran = any(outcome.status == "ok" for outcome in session.outcomes)
-    return FINE if ran and not session.undecided else NOTHING
+    return FINE if any(outcome.status == "ok" for outcome in session.outcomes) else NOTHING
 
 
 @pytest.hookimpl(trylast=True)

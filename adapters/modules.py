@@ -40,6 +40,25 @@ def findable(module: str, folders: Sequence[Path]) -> bool:
     return spec is not None
 
 
+def sources(module: str, folders: Sequence[Path]) -> list[Path]:
+    """Where the code of a module lies: its file, or the folder of the package that it is in. Empty
+    for one that is not found."""
+    first = module.split(".")[0]
+    for folder in folders:
+        if _in_folder(first, folder):
+            place = folder / first
+            return [place if place.is_dir() else place.with_suffix(".py")]
+    try:
+        spec = importlib.util.find_spec(first)
+    except ValueError:
+        return []
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(place) for place in spec.submodule_search_locations]
+    return [Path(spec.origin)] if spec.origin else []
+
+
 def _of_file(path: Path) -> tuple[str, Path]:
     file = path.resolve()
     if not (file.suffix == ".py" and file.is_file()):

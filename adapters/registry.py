@@ -146,6 +146,16 @@ class Registry:
                     f"(--adapter-module PATH/{name}.py), or put its folder on PYTHONPATH"
                 )
 
+    def sources(self) -> list[Path]:
+        """Where the code of adapters lies that are not Assay's own."""
+        own = set(BUILT_IN)
+        return [
+            place
+            for name, module in sorted(self.modules.items())
+            if name not in own or name in self.named
+            for place in places.sources(module, self.folders)
+        ]
+
     def module(self, name: str) -> str:
         """The module of an adapter or of a control."""
         return self.modules.get(name) or f"adapters.controls.{name}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.client import PROJECT
 
 BASE, HEAD = "base", ""  # an arm's name in a worker's role
+THIS = "head"  # who is to blame for what a worker of HEAD did
 
 
 class ArmError(Exception):

@@ -79,7 +79,7 @@ class Attempt(Trial):
         self._phase("build")
         _, built = self._pool.build(case or self.case, role, timeout=self._left())
         if built["untimed"]:
-            raise WorkerFailure("unsupported", built["untimed"])
+            raise client.failure("unsupported", built["untimed"])
         self._phase("first call")
         first = client.request("first_call", timeout=self._left())
         self._phase("start")
@@ -134,7 +134,7 @@ class Attempt(Trial):
             self._flags += ("recompiled",)
         self.agree_afterwards(client)
         self.record_rounds(blocks, steps, machine=read)
-        self._refuse(voided)
+        self._refuse(voided, client)
 
     def record_rounds(
         self, blocks: list[Block], steps: int, *, machine: Mapping[str, float] = {}
@@ -165,7 +165,7 @@ class Attempt(Trial):
         voided = proof.recompiled(before, self._compilations(client))
         flags = self._flags + (("recompiled",) if voided else ())
         self._measured(metric, found, flags=flags)
-        self._refuse(voided)
+        self._refuse(voided, client)
 
     def latency(self, client: Client) -> None:
         """Records synchronised single calls of one process."""
@@ -192,17 +192,17 @@ class Attempt(Trial):
             seconds = {c: timed(c, steps) for c in (first, second)[::turn]}
             ratios.append(seconds[first] / seconds[second])
         for client, then in zip((first, second), before, strict=True):
-            self._refuse(proof.recompiled(then, self._compilations(client)))
+            self._refuse(proof.recompiled(then, self._compilations(client)), client)
         return ratios
 
     def _compilations(self, client: Client) -> dict[str, Any]:
         return client.request("compilations", timeout=self._left())
 
     @staticmethod
-    def _refuse(voided: str) -> None:
-        """Raises WorkerFailure where `proof.recompiled` found something."""
+    def _refuse(voided: str, client: Client) -> None:
+        """Raises WorkerFailure, as that worker's, where `proof.recompiled` found something."""
         if voided:
-            raise WorkerFailure("failed", f"compiled again while it was timed: {voided}")
+            raise client.failure("failed", f"compiled again while it was timed: {voided}")
 
     def record_ratio(
         self, values: list[float], steps: int, *, metric: str = "control_ratio"
@@ -281,7 +281,7 @@ class Attempt(Trial):
         self.prove(client)
         self.end("cold")
         self._record_curves(curves, machine=read)
-        self._refuse(voided)
+        self._refuse(voided, client)
 
     def _curves(self, client: Client, seeds: int) -> tuple[list[convergence.Curve], str]:
         """A curve per seed, and what was compiled again after the first."""

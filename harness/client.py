@@ -41,8 +41,8 @@ class NotStarted(Exception):
 
 
 class WorkerFailure(Exception):
-    """A worker did not do what it was asked. `status` is an outcome's status, `who` the name of the
-    worker where it has one."""
+    """A worker did not do what it was asked. `status` is an outcome's status, `who` the side of a
+    gate that the worker belongs to; empty where it belongs to none, or no worker is to blame."""
 
     def __init__(self, status: str, reason: str, *, who: str = "") -> None:
         super().__init__(f"{status}: {reason}")
@@ -92,6 +92,7 @@ class Client:
     project         the folder with Assay's packages that it runs
     folders         where it looks for all other packages first
     name            what the reasons of its failures begin with
+    who             whose its failures are, where it belongs to a side of a gate
 
     Where the run was started does not matter: the working directory's files are not importable, so
     that nobody's `harness.py` takes the place of ours. Raises NotStarted, and WorkerFailure where
@@ -112,8 +113,10 @@ class Client:
         folders: Sequence[Path] = (),
         name: str = "",
         kept: Path | None = None,
+        who: str = "",
     ) -> None:
         self._name = name
+        self._who = who or name
         self._log = log
         self._kept = kept
         self._memory_limit = memory_limit
@@ -160,9 +163,13 @@ class Client:
         try:
             yield
         except WorkerFailure as failure:
-            told = f"{self._name}: " * bool(self._name) + failure.reason
-            reason = told if failure.status == "unsupported" else self.with_log(told)
-            raise WorkerFailure(failure.status, reason, who=self._name) from None
+            raise self.failure(failure.status, failure.reason) from None
+
+    def failure(self, status: str, reason: str) -> WorkerFailure:
+        """A failure of this worker's, which says whose it is."""
+        told = f"{self._name}: " * bool(self._name) + reason
+        told = told if status == "unsupported" else self.with_log(told)
+        return WorkerFailure(status, told, who=self._who)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -4,94 +4,112 @@ blocks. Each decision is recorded as it falls."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.client import WorkerFailure
-from harness.paired import Canary, Pair, Paired
+from harness.paired import Canary, Decided, Pair, Paired
 from harness.runner import Ended, Runner
 from results import gate
-from results.gate import INCONCLUSIVE, REGRESSED, sentence
+from results.gate import INCONCLUSIVE, REGRESSED, SUITES, flagged, sentence
 from results.policy import Policy
-from results.records import Case, Decision, Outcome
+from results.records import Case, Decision
 
-#: suite -> what it gates
-SUITES = {
-    "gate": "step_time",
-    "gate_latency": "latency",
-    "gate_memory": "memory",
-    "gate_cold_start": "cold_start",
-}
 CANARIES = 2
+TRIES = 6  # of cases that base may be unable to run, until so many canaries have run
+CANARY = ("canary", "canary_again")  # suites of what says whether the machine is reliable
+#: What is gated -> its place among canaries: what is timed says most about a machine.
+TIMED_FIRST = {"step_time": 0, "latency": 1, "cold_start": 2, "memory": 3}
 UNRELIABLE = "the machine is not reliable now"  # what the reason begins with
 CONFIRM = "confirm"  # what the suite's name begins with where something is confirmed
 
 
 @dataclass
 class Found:
-    """What a gate came to.
+    """What a gate came to. What holds of it, case by case, is in `results.ruling`.
 
     decisions   by case: those that hold
-    outcomes    of cases that ended otherwise than ok, and whose arm is not to blame
     unreliable  why nothing can be decided on this machine now; empty where it can
+    note        what a reader should know of how reliable the machine is
     """
 
     decisions: dict[Case, list[Decision]] = field(default_factory=dict)
-    outcomes: dict[Case, Outcome] = field(default_factory=dict)
     unreliable: str = ""
+    note: str = ""
 
 
 class Gate:
-    """Decides on cases. `told` is what base is called."""
+    """Decides on cases."""
 
     def __init__(self, runner: Runner, policy: Policy) -> None:
         self._runner = runner
         self._policy = policy
 
-    def decide(self, cases: Mapping[Case, str]) -> Found:
-        """Decides on each case, whose value is the command that reproduces it."""
-        found = Found()
-        found.unreliable = self._unreliable(cases)
-        if found.unreliable:
-            for case, reproduce in cases.items():
-                found.decisions[case] = [self._leave(case, reproduce, found.unreliable)]
-            return found
+    def decide(
+        self, cases: Mapping[Case, str], *, known: Mapping[Case, Sequence[Decision]] | None = None
+    ) -> Found:
+        """Decides on each case, whose value is the command that reproduces it. Those in `known`
+        were measured by the run that this one resumes, and are not measured again; neither is what
+        was confirmed there (whose suite says so)."""
+        known, found = known or {}, Found()
+        todo = {case: command for case, command in cases.items() if case not in known}
+        unconfirmed = any(
+            flagged(d) and _confirming(case) not in known
+            for case in cases
+            for d in known.get(case, ())
+        )
+        if todo or unconfirmed:
+            found.unreliable = self._unreliable(todo or cases, found)
         for case, reproduce in cases.items():
-            found.decisions[case] = self._once(case, reproduce, found)
-        self._confirm(cases, found)
+            if case in known:
+                found.decisions[case] = [d for d in known[case] if d.stage == 1]
+            elif found.unreliable:
+                found.decisions[case] = [self._leave(case, reproduce, found.unreliable)]
+            else:
+                found.decisions[case] = self._once(case, reproduce)
+        if not found.unreliable:
+            self._confirm(cases, found, known)
         return found
 
     # -- is the machine fit for it? --------------------------------------------------------------
 
-    def _unreliable(self, cases: Mapping[Case, str]) -> str:
+    def _unreliable(self, cases: Mapping[Case, str], found: Found) -> str:
         """Compares base with itself; tries once more where that is flagged."""
-        flagged: list[Decision] = []
-        for attempt in ("canary", "canary_again"):
-            flagged = [d for d in self._canaries(cases, attempt) if d.verdict == REGRESSED
-                       or d.verdict == gate.IMPROVED]  # fmt: skip
-            if not flagged:
+        changed: list[Decision] = []
+        for suite in CANARY:
+            decisions = self._canaries(cases, suite, found)
+            changed = [d for d in decisions if d.verdict in (REGRESSED, gate.IMPROVED)]
+            if not changed:
                 return ""
-        worst = flagged[0]
+        worst = changed[0]
         return (
-            f"base against itself came out as {worst.verdict} ({worst.case.key}: "
+            f"base against itself came out as {worst.verdict} ({worst.metric} of {worst.case.key}: "
             f"{worst.ratio:.3f}), twice, so nothing was decided. Try again when it is quiet"
         )
 
-    def _canaries(self, cases: Mapping[Case, str], suite: str) -> list[Decision]:
-        """Decisions on the first case of each of up to CANARIES adapters, else of any."""
-        timed = [case for case in cases if SUITES[case.suite] == "step_time"]
-        first = list({case.adapter: case for case in reversed(timed)}.values())[::-1]
-        chosen = (first + [case for case in timed if case not in first])[:CANARIES]
-        decisions = []
-        for case in chosen:
-            threshold = self._policy.threshold(case, "step_time")
+    def _canaries(self, cases: Mapping[Case, str], suite: str, found: Found) -> list[Decision]:
+        """Decisions of base against itself, on up to CANARIES cases."""
+        decisions: list[Decision] = []
+        reasons: list[str] = []
+        ran = 0
+        for case in _candidates(cases):
+            if ran == CANARIES:
+                break
+            what = SUITES[case.suite]
+            threshold = self._policy.threshold(case, what) or gate.THRESHOLD
+            own = replace(case, suite=suite)
             try:
-                own = replace(case, suite=suite)
                 with self._runner.run(Canary, own, reproduce=cases[case]) as attempt:
-                    decisions.append(attempt.compare(threshold or gate.THRESHOLD))
-                    attempt.note = sentence(decisions[-1])
-            except Ended:  # the case itself will say why
-                continue
+                    decisions += attempt.compare(what, threshold)
+                    attempt.note = "; ".join(map(sentence, decisions[-1:]))
+                ran += 1
+            except Ended as ended:  # the case itself will say why, too
+                reasons.append(f"{own.key}: {ended.outcome.reason}")
+        if not ran and reasons:
+            found.note = (
+                "base could not be compared with itself first, so nothing is known of how reliable "
+                f"the machine is: {'; '.join(reasons)}"
+            )
         return decisions
 
     def _leave(self, case: Case, reproduce: str, why: str) -> Decision:
@@ -108,22 +126,22 @@ class Gate:
 
     # -- one case --------------------------------------------------------------------------------
 
-    def _once(self, case: Case, reproduce: str, found: Found) -> list[Decision]:
+    def _once(self, case: Case, reproduce: str) -> list[Decision]:
+        """The decisions on a case. Empty where it is not gated, which its outcome says."""
         decisions: list[Decision] = []
-        try:
-            with self._runner.run(Paired, case, reproduce=reproduce) as attempt:
-                try:
-                    self._compare(case, attempt, decisions)
-                except WorkerFailure as failure:
-                    if failure.who:
-                        told = attempt.undecided(SUITES[case.suite], failure)
-                        decisions.append(told)
-                    raise
-                finally:
-                    attempt.note = "; ".join(map(sentence, told_of(decisions)))
-        except Ended as ended:
-            if not decisions or decisions[-1].verdict != INCONCLUSIVE:
-                found.outcomes[case] = ended.outcome
+        with (
+            contextlib.suppress(Ended),
+            self._runner.run(Paired, case, reproduce=reproduce) as attempt,
+        ):
+            try:
+                self._compare(case, attempt, decisions)
+            except WorkerFailure as failure:
+                if not isinstance(failure, Decided):
+                    blamed = attempt.blame(SUITES[case.suite], failure)
+                    decisions += [blamed] if blamed else []
+                raise
+            finally:
+                attempt.note = "; ".join(map(sentence, told_of(decisions)))
         return decisions
 
     def _compare(self, case: Case, attempt: Paired, decisions: list[Decision]) -> None:
@@ -143,21 +161,19 @@ class Gate:
         def look(pair: Pair) -> None:
             self._inspect(case, attempt, pair, decisions)
 
-        if what == "latency":
-            decisions.append(attempt.compare_latency(threshold, look=look))
-        else:
-            decisions.append(attempt.compare_steps(threshold, look=look))
+        timed = attempt.compare_latency if what == "latency" else attempt.compare_steps
+        decisions.append(timed(threshold, look=look))
 
     def _inspect(self, case: Case, attempt: Paired, pair: Pair, decisions: list[Decision]) -> None:
         """Decides on what two programs are, before they are timed."""
         if self._policy.threshold(case, "conformance") is not None:
-            decisions.append(attempt.compare_verdicts(pair))
+            attempt.compare_verdicts(pair, decisions)
         else:
-            attempt.agree_in_place(pair[1])  # what is wrong has no speed
+            attempt.require_verdicts(pair)  # what is wrong has no speed
         if self._policy.threshold(case, "counts") is not None:
             decisions += attempt.compare_counts(pair)
         else:
-            attempt.prove(pair[1])
+            attempt.prove_head(pair)
         size = self._policy.threshold(case, "artifact")
         if size is not None and case.mode == "infer":
             told = attempt.compare_artifacts(pair, size)
@@ -165,14 +181,19 @@ class Gate:
 
     # -- the second stage ------------------------------------------------------------------------
 
-    def _confirm(self, cases: Mapping[Case, str], found: Found) -> None:
+    def _confirm(
+        self, cases: Mapping[Case, str], found: Found, known: Mapping[Case, Sequence[Decision]]
+    ) -> None:
         """Measures again, with fresh pairs, what was flagged: it blocks where that says regressed
         too, and where so much of it all could not be chance (Holm, over what was flagged)."""
         again: dict[str, Decision] = {}
         for case, decisions in found.decisions.items():
-            flagged = [d for d in decisions if d.verdict == REGRESSED and d.p is not None]
-            for first in flagged:
-                again[case.suite + "/" + case.key] = self._again(case, cases[case], first)
+            for first in filter(flagged, decisions):
+                own = _confirming(case)
+                second = next((d for d in known.get(own, ()) if d.metric == first.metric), None)
+                if second is None:
+                    second = self._again(own, cases[case], first)
+                again[case.suite + "/" + case.key] = _after(first, second)
         rejected = gate.holm({name: d.p for name, d in again.items() if d.p is not None})
         for case, decisions in found.decisions.items():
             name = case.suite + "/" + case.key
@@ -182,24 +203,43 @@ class Gate:
             self._runner.keep(held)
             decisions[:] = [held if d.metric == held.metric else d for d in decisions]
 
-    def _again(self, case: Case, reproduce: str, first: Decision) -> Decision:
+    def _again(self, own: Case, reproduce: str, first: Decision) -> Decision:
         """The decision of the second stage; inconclusive where it could not be made."""
-        assert first.ratio is not None
         try:
-            own = replace(case, suite=f"{CONFIRM}_{case.suite}")
             with self._runner.run(Paired, own, reproduce=reproduce) as attempt:
                 attempt.stage = 2
+                attempt.judging = False  # stage 1 has judged
+                attempt.wait_for_quiet()
                 if first.metric == "cold_start":
                     found = attempt.compare_cold_starts(first.threshold)
-                elif first.metric == "latency":
-                    found = attempt.compare_latency(first.threshold, look=lambda pair: None)
                 else:
-                    found = attempt.compare_steps(first.threshold, look=lambda pair: None)
+                    latency = first.metric == "latency"
+                    timed = attempt.compare_latency if latency else attempt.compare_steps
+                    found = timed(first.threshold, look=lambda pair: None)
                 attempt.note = sentence(found)
         except Ended as ended:
             found = replace(first, verdict=INCONCLUSIVE, stage=2, reason=ended.outcome.reason)
-        was = f"flagged at {first.ratio:.3f} by {len(first.ratios)} pairs"
-        return replace(found, case=case, reason=f"{was}; {found.reason}")
+        return found
+
+
+def _confirming(case: Case) -> Case:
+    """The case under which another one is confirmed."""
+    return replace(case, suite=f"{CONFIRM}_{case.suite}")
+
+
+def _candidates(cases: Iterable[Case]) -> list[Case]:
+    """Cases for canaries: what is timed comes first, and of that the first case of each adapter."""
+    ordered = sorted(cases, key=lambda case: TIMED_FIRST[SUITES[case.suite]])
+    first = {case.adapter: case for case in reversed(ordered)}
+    chosen = {case.key: case for case in reversed((*reversed(first.values()), *ordered))}
+    return list(reversed(chosen.values()))[:TRIES]
+
+
+def _after(first: Decision, second: Decision) -> Decision:
+    """The second decision, as one on the case of the first."""
+    assert first.ratio is not None
+    was = f"flagged at {first.ratio:.3f} by {len(first.ratios)} pairs"
+    return replace(second, case=first.case, reason=f"{was}; {second.reason}")
 
 
 def settled(second: Decision, *, rejected: bool) -> Decision:

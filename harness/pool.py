@@ -20,7 +20,7 @@ from adapters.base import Noise, Spec
 from adapters.precisions import PRECISIONS
 from adapters.registry import Registry
 from harness import isa, processors
-from harness.arms import BASE, HEAD, HERE, Arm
+from harness.arms import BASE, HEAD, HERE, THIS, Arm
 from harness.client import (
     PINNED_MALLOC,
     RETURNING_MALLOC,
@@ -51,6 +51,8 @@ MALLOC = {
 }
 #: Workers of which something is timed.
 TIMED = ("time", "cold", "warm")
+#: Workers in which something is measured.
+MEASURING = (*TIMED, "remember")
 #: What a worker's compilers keep on disk and find there (`harness.client.cache_environment`).
 KEEPS = {"time": "default", "fill": "everything", "warm": "everything"}
 #: Timing workers that are kept alive. A run with several processes per case orders its cases so
@@ -74,6 +76,11 @@ class Role:
     number: int = 0
     threads: int = 0
     arm: str = HEAD
+
+    @property
+    def who(self) -> str:
+        """Whose its failures are: those of a worker that only judges are no side's."""
+        return self.arm or (THIS if self.purpose in MEASURING else "")
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,8 @@ class Pool:
         """The live worker in a role. Raises WorkerFailure: `unsupported` when the framework is
         missing, which is found out once. Raises NotStarted."""
         if (role.adapter, role.arm) in self._unavailable:
-            raise self._unavailable[role.adapter, role.arm]
+            missing = self._unavailable[role.adapter, role.arm]
+            raise WorkerFailure(missing.status, missing.reason, who=role.who)
         client = self._clients.pop(role, None)
         if client is not None and client.alive and not fresh:
             self._clients[role] = client
@@ -257,6 +265,7 @@ class Pool:
             folders=[*arm.folders, *settings.registry.folders],
             name=role.arm,
             kept=settings.logs,
+            who=role.who,
         )
 
 

@@ -273,12 +273,17 @@ class Trial:
     def prepare_reference(self) -> None:
         """Computes the reference now, before a worker is timed, and waits until the machine is
         quiet. This time is not the case's."""
-        for purpose, phase in WAITS.items():
-            self._phase(phase)
-            self._runner.referee.lanes.wait(purpose)
+        self.wait_for_quiet()
         self._phase("reference")
         if PRECISIONS[self.case.precision].scheme is None:  # else the oracle judges layers
             self._runner.referee.oracle(self.case).consensus()
+        self._deadline = clock.now() + self._pool.settings.case_timeout
+
+    def wait_for_quiet(self) -> None:
+        """Waits until nothing runs in the background any more: what is timed must be alone."""
+        for purpose, phase in WAITS.items():
+            self._phase(phase)
+            self._runner.referee.lanes.wait(purpose)
         self._deadline = clock.now() + self._pool.settings.case_timeout
 
     def _judge(self, tensors: Tensors) -> None:

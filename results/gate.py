@@ -17,6 +17,13 @@ from scipy import special  # scipy.stats would take a second to import
 from results.records import GATE_VERDICTS, Decision
 
 REGRESSED, IMPROVED, UNCHANGED, INCONCLUSIVE = VERDICTS = GATE_VERDICTS
+#: suite -> what it gates
+SUITES: Mapping[str, str] = {
+    "gate": "step_time",
+    "gate_latency": "latency",
+    "gate_memory": "memory",
+    "gate_cold_start": "cold_start",
+}
 #: After so many pairs it is looked at; nothing is decided in between.
 LOOKS = (6, 8, 12, 16)
 #: Of the interval at each look.
@@ -168,6 +175,12 @@ def discovered(decisions: Sequence[Decision], rate: float = ALPHA) -> list[Decis
     told = {str(place): d.p for place, d in enumerate(decisions) if d.p is not None}
     adjusted = benjamini_hochberg(told)
     return [d for place, d in enumerate(decisions) if adjusted.get(str(place), 1.0) <= rate]
+
+
+def flagged(found: Decision) -> bool:
+    """Whether a decision says regressed and has to be confirmed before it holds."""
+    first = found.stage == 1 and found.case.suite in SUITES
+    return first and found.verdict == REGRESSED and found.p is not None
 
 
 def _walsh(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from results import display
 
 #: Options that are recorded with a run.
 OPTIONS = ("preset", "threads", "allocator", "isolation", "isa")
+#: What says the same as nothing: of runs before there was a choice.
+USUAL = {"isa": "native"}
 #: Variables that begin like this say where things are, not what they compute.
 PLACES = ("PYTHON", "LD_LIBRARY_PATH")
 
@@ -18,7 +20,11 @@ def of(environment: Mapping[str, Any]) -> dict[str, str]:
     """Setting -> its value as text, of those that the environment of a run has: options, and
     variables that change what libraries compute, or how fast."""
     given = {name: environment.get(name) for name in OPTIONS}
-    found = {name: str(value) for name, value in given.items() if value is not None}
+    found = {
+        name: str(value)
+        for name, value in given.items()
+        if value is not None and value != USUAL.get(name)
+    }
     variables = environment.get("variables")
     if isinstance(variables, Mapping):
         found |= {

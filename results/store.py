@@ -50,7 +50,8 @@ class RunWriter:
     def __init__(self, root: Path, run_id: str, environment: Mapping[str, Any]) -> None:
         self.folder = root / run_id
         self.run_id = run_id
-        self._outcomes: set[Case] = set()
+        self.outcomes: dict[Case, Outcome] = {}  # of the cases that have one
+        self.decisions: list[Decision] = []
         self._environment = dict(environment)
         try:
             self.folder.mkdir(parents=True)
@@ -66,11 +67,13 @@ class RunWriter:
     def append(self, record: Record) -> None:
         """Writes one record; it is in the file when this returns."""
         if isinstance(record, Outcome):
-            if record.case in self._outcomes:
+            if record.case in self.outcomes:
                 raise StoreError(
                     f"{record.case.key} has an outcome already; a case has exactly one"
                 )
-            self._outcomes.add(record.case)
+            self.outcomes[record.case] = record
+        if isinstance(record, Decision):
+            self.decisions.append(record)
         line = (encode(record) + "\n").encode()
         try:
             while line:  # an unbuffered write may take only a part, on a disk that is nearly full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import secrets
@@ -17,12 +18,12 @@ import psutil
 
 from adapters import releases
 from adapters.registry import Registry, UnknownName
-from harness import clock, conditions
+from harness import clock, conditions, revision
 from harness.arms import HERE, Base
+from harness.client import PROJECT
 from harness.convergence import SEEDS
 from harness.environment import describe, physical_cores
-from harness.gate import SUITES as GATES
-from harness.gate import UNRELIABLE
+from harness.gate import CANARY, UNRELIABLE
 from harness.guard import Guard
 from harness.memo import Memo
 from harness.pool import SEED, Pool, Settings
@@ -30,10 +31,10 @@ from harness.progress import Display
 from harness.runner import PROCESSES, Runner
 from numerics import deviations
 from numerics.exercises import Exercise
-from results import announce, atomic, machines, notes, policy, scorecard
+from results import announce, atomic, machines, notes, policy, ruling, scorecard
 from results import store as stored
 from results.announce import Verdict
-from results.command_line import NOTHING
+from results.gate import SUITES as GATES
 from results.records import Case, CaseRecord, Decision, Facts, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
 from suites import limits, options, spread
@@ -42,7 +43,10 @@ from suites.spread import Spread
 
 MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
-SHARED = ("preset", "device", "size", "threads", "allocator", "isolation", "isa")
+SHARED = (
+    "preset", "device", "size", "threads", "allocator", "isolation", "isa", "code", "against",
+    "base_code", "policy",
+)  # fmt: skip
 TRACES = "traces"  # in a run's folder
 LOGS = "logs"  # in a run's folder: of workers that failed
 DEVIATIONS = Path(__file__).parent / "conformance" / "deviations.toml"
@@ -90,7 +94,8 @@ class Session:
             "isa": option.isa,
             "benchmark": option.benchmark,
             "seed": SEED,
-            **({"against": option.against} if option.against else {}),
+            "code": revision.of(PROJECT, self.registry.sources()),
+            **self._gated(),
         }
         self.cases: list[Case] = []
         self.exercises: dict[Case, list[Exercise]] = {}  # of the cases that are made of such
@@ -107,13 +112,21 @@ class Session:
         self.processes = PROCESSES[option.preset]
         self._runner: Runner | None = None
         self._lock: IO[str] | None = None
-        self._before = self._resumed()
+        try:
+            self._before = self._resumed()
+        except StoreError:
+            if self._base is not None:
+                self._base.close()
+            raise
         #: What the resumed run has decided; it is not done again.
         self.decided: dict[Case, Outcome] = {
             outcome.case: outcome
             for outcome in (self._before.outcomes if self._before else ())
-            if outcome.status != "interrupted"
+            if outcome.status != "interrupted" and outcome.case.suite not in CANARY
         }
+        self.note = ""  # what a gate says of the machine
+        self.failed: dict[str, str] = {}  # name of what is wrong besides a gate's cases -> why
+        self.reported: set[str] = set()  # ids of the tests that were reported
 
     @property
     def runner(self) -> Runner:
@@ -127,14 +140,34 @@ class Session:
         return self._runner.outcomes if self._runner is not None else []
 
     @property
-    def undecided(self) -> bool:
-        """Whether a gate left something open."""
-        wanted = bool(self._option.against)
-        return wanted and (not self.verdict or announce.exit_code(self.verdict) == NOTHING)
+    def known(self) -> dict[Case, list[Decision]]:
+        """What a gate that is resumed had decided of each case that it had measured."""
+        found: dict[Case, list[Decision]] = {case: [] for case in self.decided}
+        for record in self._before.records if self._before else ():
+            if isinstance(record, Decision) and record.case in found:
+                found[record.case].append(record)
+        return found
 
-    def taken(self, test: str, case: Case, *, reproduce: str) -> tuple[list[Decision], Outcome]:
-        """What another machine decided on a case, and how it ended there; its records are this
-        run's from now on. All tests are given away when the first is asked for."""
+    @property
+    def rulings(self) -> list[ruling.Ruling]:
+        """What a gate came to, a ruling for every case that was selected for it."""
+        gated = [case for case in self.cases if case.suite in GATES]
+        base = self._base.arm.told if self._base else ""
+        if self._runner is None:
+            return ruling.rulings(gated, (), {}, base=base)
+        return ruling.rulings(gated, self.store.decisions, self.store.outcomes, base=base)
+
+    def ruling(self, case: Case) -> ruling.Ruling:
+        """What a gate came to on one of its cases."""
+        return next(found for found in self.rulings if found.case == case)
+
+    def outcome(self, case: Case) -> Outcome | None:
+        """How a case ended; None where it was not begun."""
+        return self.store.outcomes.get(case) if self._runner is not None else None
+
+    def taken(self, test: str, case: Case, *, reproduce: str) -> Outcome:
+        """How a case ended on another machine; its records are this run's from now on. All tests
+        are given away when the first is asked for."""
         assert self.spread is not None
         runner = self.runner
         if self.tests:
@@ -157,8 +190,7 @@ class Session:
             if record not in own and not (isinstance(record, Outcome) and self._known(record)):
                 self.store.append(record)
         runner.ended_elsewhere(outcome)
-        decisions = {r.metric: r for r in found if isinstance(r, Decision) and r.case == case}
-        return list(decisions.values()), outcome
+        return outcome
 
     def _known(self, outcome: Outcome) -> bool:
         """Whether this run has an outcome of that case already: several machines have the same
@@ -284,9 +316,9 @@ class Session:
         told = {name: run.environment.get(name) for name in SHARED}
         told["isa"] = told["isa"] or "native"  # of runs before there was a choice
         differences = [
-            f"{name} is {self._settings[name]}, but was {told[name]}"
+            f"{name} is {self._settings.get(name)}, but was {told[name]}"
             for name in SHARED
-            if told[name] != self._settings[name]
+            if told[name] != self._settings.get(name)
         ]
         now = self._environment()
         differences += machines.differences(now, run.environment)
@@ -297,6 +329,16 @@ class Session:
                 "would be mixed with something else; start a new run instead"
             )
         return run
+
+    def _gated(self) -> dict[str, Any]:
+        """What a gate compares with and goes by; empty without one."""
+        if self._base is None:
+            return {}
+        return {
+            "against": self._option.against,
+            "base_code": revision.of_arm(self._base.arm),
+            "policy": dataclasses.asdict(self.policy),
+        }
 
     def _take_over(self) -> None:
         """Copies what the resumed run has decided: the new run is complete in itself."""
@@ -328,10 +370,11 @@ class Session:
                 ended=clock.today().isoformat(timespec="seconds"),
                 load_at_end=conditions.load(),
                 seconds=self._runner.spent(),
-                unreached=len({*self.cases} - {outcome.case for outcome in self.outcomes}),
+                unreached=len(self._unreached()),
             )
         except StoreError as error:  # the disk is full: what was measured is kept all the same
             self.problem = str(error)
+        self._keep_rulings()
         self.store.close()
         self._score()
         if self._option.against:
@@ -342,6 +385,11 @@ class Session:
         option = self._option
         if option.benchmark and option.report != "none":
             self.report = self._write_report()
+
+    def _unreached(self) -> list[Case]:
+        """Selected cases that were not begun, or not brought to an end."""
+        ended = {o.case for o in self.outcomes if o.status != "interrupted"}
+        return [case for case in self.cases if case not in ended]
 
     def _score(self) -> None:
         """Writes the adapters' scorecards and badges beside the records."""
@@ -355,12 +403,32 @@ class Session:
         except StoreError as error:
             self.problem = self.problem or str(error)
 
+    def _keep_rulings(self) -> None:
+        """Records what follows from how cases ended, so that a report says the same."""
+        known = {(found.case, found.metric) for found in self.store.decisions}
+        for one in self.rulings:
+            for found in one.decisions:
+                if (found.case, found.metric) not in known:
+                    try:
+                        self.store.append(found)
+                    except StoreError as error:
+                        self.problem = self.problem or str(error)
+                        return
+
     def _announce(self) -> None:
         """Writes what the gate found beside the records, and where GitHub shows it."""
-        found = [d for d in stored.read(self.store.folder).decisions if d.case.suite in GATES]
-        told = ", ".join(self._option.against)
-        unreliable = [d.reason for d in found if d.reason.startswith(UNRELIABLE)]
-        self.verdict = Verdict(found, told, "this run", "".join(unreliable[:1]))
+        rulings, unreached = self.rulings, self._unreached()
+        decisions = [found for one in rulings for found in one.decisions]
+        undecided = [d.reason for d in decisions if d.reason.startswith(UNRELIABLE)][:1]
+        if unreached and not undecided:
+            number = f"{len(unreached)} of {len(self.cases)} selected cases"
+            undecided = [f"the run was stopped before its end: {number} were not measured"]
+        ungated = {one.case: one.ungated for one in rulings if not one.decisions}
+        notes = [self.note] if self.note else []
+        self.verdict = Verdict(
+            decisions, ", ".join(self._option.against), "this run", "".join(undecided), notes,
+            ungated, self.failed,
+        )  # fmt: skip
         try:
             for name, text in announce.files(self.verdict).items():
                 atomic.write(self.store.folder / name, text)

@@ -16,6 +16,7 @@ from results import display
 from results.announce import label
 from results.gate import ALPHA, IMPROVED, INCONCLUSIVE, REGRESSED, UNCHANGED, VERDICTS, discovered
 from results.records import Case, Decision
+from results.ruling import confirmed
 
 BADGES = {
     REGRESSED: Badge(REGRESSED, "▲", "bad"),
@@ -59,7 +60,7 @@ _APART = ("canary", "confirm")
 
 def decided(data: RunData) -> list[Decision]:
     """What a gate decided, each once."""
-    return [d for d in data.run.decisions if not d.case.suite.startswith(_APART)]
+    return [confirmed(d) for d in data.run.decisions if not d.case.suite.startswith(_APART)]
 
 
 def gate(data: RunData) -> list[Panel]:
