@@ -387,9 +387,11 @@ class Session:
             self.report = self._write_report()
 
     def _unreached(self) -> list[Case]:
-        """Selected cases that were not begun, or not brought to an end."""
+        """Selected cases that were not begun, or not brought to an end. A sweep's case stands for
+        its points, which are cases of their own."""
         ended = {o.case for o in self.outcomes if o.status != "interrupted"}
-        return [case for case in self.cases if case not in ended]
+        cases = [case for case in self.cases if not case.suite.startswith("sweep_")]
+        return [case for case in cases if case not in ended]
 
     def _score(self) -> None:
         """Writes the adapters' scorecards and badges beside the records."""
