@@ -172,7 +172,7 @@ def test_what_neither_supports_is_listed_and_nothing_was_decided(gate, tmp_path)
 def test_what_is_wrong_besides_is_in_the_summary_as_in_the_exit_code(gate, tmp_path):
     wrong = "self.tensors = {n: 1.5 * v for n, v in self.tensors.items()}"
     code, told = ended(
-        gate(wrong, wrong, "suites/conformance/test_step.py", "-k", "infer and (fp64 or memory)")
+        gate(wrong, wrong, "suites/conformance/test_models.py", "-k", "infer and (fp64 or memory)")
     )
     assert code == 1, told
     found = everywhere(tmp_path, told)
