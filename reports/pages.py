@@ -9,6 +9,7 @@ from typing import Any
 from reports import anchors, badges, case_pages, conformance, matrix, rendering
 from reports.anchors import anchor
 from reports.conformance import faults
+from reports.conformance.machines import machines
 from reports.conformance.scorecards import scorecards
 from reports.data import CaseView
 from reports.exhibits import Cell, Column, Panel, Row, Table, Topic
@@ -274,6 +275,7 @@ def _conformance(layout: Layout, one: Shown) -> tuple[str, str]:
     anchors_of = one.anchors
     known = claims.deviations([one.run], lambda run, case: anchors_of.get(case, ""))
     tried = faults.faults(one.tried)
+    compared = machines(_by_machine(layout.shown))
     parts = [
         Part("scorecard", "Scorecard", topics=[card] if card else []),
         Part("exercises", "Exercises", "What single operations, their gradients, control flow and "
@@ -281,8 +283,12 @@ def _conformance(layout: Layout, one: Shown) -> tuple[str, str]:
              links=[(topic.title, f"{one.slug}/conformance/{topic.name}.html")
                     for topic in topics]),
         Part("models", "Models", _CELLS, matrices=conformance.matrices(one.data)),
-        Part("deviations", "Deviations", "What an adapter is known to compute otherwise. An entry "
-             "that is not true any more fails the suite.", tables=[known] if known else []),
+        Part("machines", "Machine by machine", "The newest runs of all machines of this site. A "
+             "machine whose kernels are held down counts as one of its own.",
+             tables=[compared] if compared else []),
+        Part("deviations", "Deviations", "What an adapter is known to compute otherwise on this "
+             "processor. An entry that is not true any more is told at the end of a run.",
+             tables=[known] if known else []),
         Part("faults", "The judge's own trial", "A judge that finds nothing says something only "
              "where it would have found something. Faults were planted in copies of the adapters; "
              "weak ones change less than 1e-5 and count apart. Dead ones move nothing where they "
@@ -290,6 +296,17 @@ def _conformance(layout: Layout, one: Shown) -> tuple[str, str]:
     ]  # fmt: skip
     return layout.parts(f"{one.slug}/conformance.html", "Conformance", parts,
                         lede=describe.sentence(one.run))  # fmt: skip
+
+
+def _by_machine(found: Sequence[Shown]) -> dict[str, Sequence[CaseView]]:
+    """Cases of the newest run by the machine's name; the slug tells those of one name apart."""
+    names = [one.machine for one in found]
+    return {
+        one.machine if names.count(one.machine) == 1 else f"{one.machine} ({one.slug})": [
+            view for view in one.data.cases if not foreign.measured(view.case)
+        ]
+        for one in found
+    }
 
 
 def _cases(layout: Layout, one: Shown) -> tuple[str, str]:

@@ -555,3 +555,30 @@ def test_a_wrong_address_is_refused(several, tmp_path, capsys, url):
         main([str(several.parent), "-o", str(tmp_path), "--base-url", url])
     assert stopped.value.code == 2
     assert "no address of a site" in capsys.readouterr().err
+
+
+def test_verdicts_are_shown_machine_by_machine(tmp_path):
+    def ran(verdict, model, suite="operations"):
+        of = case(model=model, suite=suite, precision="bf16", mode="train")
+        status, reason = ("divergent", "garbage") if verdict == "divergent" else ("ok", "")
+        return [agreed(of, verdict), Outcome(of, status, reason, 1.0, "pytest")]
+
+    intel = write(tmp_path, "20260101-000000", [*ran("rounding-equal", "conv3d"),
+                  *ran("rounding-equal", "relu"), *ran("divergent", "alone")],
+                  fingerprint={"id": "m1"}, cpu={"model": "Intel Xeon"})  # fmt: skip
+    amd = write(tmp_path, "20260102-000000", [*ran("divergent", "conv3d"),
+                *ran("bitwise", "relu")],
+                fingerprint={"id": "m2"}, cpu={"model": "AMD EPYC"}, isa="avx2")  # fmt: skip
+    reports.build([intel, amd], tmp_path / "out")
+    for slug in ("m1", "m2"):
+        text = Page.of(tmp_path / "out" / slug / "conformance.html").text
+        table = text.partition("Machine by machine")[2]
+        assert "Intel Xeon" in table
+        assert "AMD EPYC, kernels held down to avx2" in table
+        row = re.search(r"operations: train/conv3d/(.*?)Made from", table)[1]
+        assert row.index("divergent") < row.index("rounding-equal"), row  # the newest run leads
+        assert "train/relu" not in table  # right on both
+        assert "train/alone" not in table  # on one machine alone
+    assert dead_links(tmp_path / "out") == []
+    reports.build([intel], tmp_path / "single")
+    assert "Machine by machine" not in Page.of(tmp_path / "single" / "m1" / "conformance.html").text
