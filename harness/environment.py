@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from harness import clock, gpu, machine
+from harness import clock, gpu, machine, processors
 
 #: Distributions of this interpreter whose versions are recorded. What a worker under another
 #: interpreter runs is in the facts of its cases.
@@ -116,11 +116,21 @@ def conditions_between(
 
 
 def physical_cores() -> int:
-    """Cores this process may use: the physical ones, or fewer when the affinity mask says so."""
+    """Cores that this process may keep busy: the physical ones, or as many as the affinity mask
+    (cpusets are part of it) or a container's quota of processor time leave. More threads than the
+    quota pays for would be stopped for a part of every period, in the midst of a step."""
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    return cores
+        cores = min(cores, len(processors.cores(os.sched_getaffinity(0))))
+    quota = machine.control_group()["cpus"]
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or a container's limit."""
+    limit = machine.control_group()["memory_bytes"]
+    total = psutil.virtual_memory().total
+    return min(total, limit) if limit else total
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str | None]:

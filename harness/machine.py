@@ -103,7 +103,9 @@ def control_group() -> dict[str, Any]:
                 sizes += _size(f"sys/fs/cgroup/{folder}/memory.max")
             if "cpu" in controllers:
                 names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-                quotas += _quota([line(f"sys/fs/cgroup/cpu/{folder}/{n}") or "" for n in names])
+                for mount in dict.fromkeys(("cpu", ",".join(controllers))):
+                    files = [f"sys/fs/cgroup/{mount}/{folder}/{name}" for name in names]
+                    quotas += _quota([line(file) or "" for file in files])
             if "memory" in controllers:
                 sizes += _size(f"sys/fs/cgroup/memory/{folder}/memory.limit_in_bytes")
     return {"cpus": min(quotas, default=None), "memory_bytes": min(sizes, default=None)}

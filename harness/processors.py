@@ -20,13 +20,13 @@ def chosen(threads: int) -> list[int]:
     cores, or a system that binds no processes."""
     if not hasattr(os, "sched_getaffinity"):
         return []
-    cores = _cores(os.sched_getaffinity(0))
-    if threads >= len(cores):
+    available = cores(os.sched_getaffinity(0))
+    if threads >= len(available):
         return []
-    return sorted(processor for core in cores[-threads:] for processor in core)
+    return sorted(processor for core in available[-threads:] for processor in core)
 
 
-def _cores(allowed: Iterable[int]) -> list[tuple[int, ...]]:
+def cores(allowed: Iterable[int]) -> list[tuple[int, ...]]:
     """The allowed processors by core, in order; a processor whose core is unknown is its own."""
     allowed = sorted(allowed)
     return sorted({tuple(p for p in allowed if p in _siblings(q)) for q in allowed})

@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 from adapters import releases
 from adapters.registry import Registry, UnknownName
 from harness import clock, conditions, revision
 from harness.arms import HERE, Base
 from harness.client import PROJECT
 from harness.convergence import SEEDS
-from harness.environment import describe, physical_cores
+from harness.environment import describe, physical_cores, usable_memory
 from harness.gate import CANARY, UNRELIABLE
 from harness.guard import Guard
 from harness.memo import Memo
@@ -41,7 +39,7 @@ from suites import limits, options, spread
 from suites.selection import Selection, Table
 from suites.spread import Spread
 
-MEMORY_SHARE = 0.8  # of this machine's memory, at which a worker is killed
+MEMORY_SHARE = 0.8  # of the memory that this process may use, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
 SHARED = (
     "preset", "device", "size", "threads", "allocator", "isolation", "isa", "code", "against",
@@ -245,8 +243,8 @@ class Session:
         option, settings = self._option, self._settings
         if option.benchmark and self.spread is None:
             self._lock = _alone(option.results)
-        total = psutil.virtual_memory().total
-        limit = int(option.memory_limit * 2**30 if option.memory_limit else MEMORY_SHARE * total)
+        share = MEMORY_SHARE * usable_memory()
+        limit = int(option.memory_limit * 2**30 if option.memory_limit else share)
         resumed = {"resumed_from": self._before.run_id} if self._before else {}
         environment = {
             **self._environment(),

@@ -2,10 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from harness import environment, machine
+from harness import environment, machine, processors
+
+ROOT = Path(__file__).resolve().parent.parent
 
 CPU = "sys/devices/system/cpu"
 CPUINFO = """\
@@ -166,6 +171,81 @@ V1 = {
 def test_limits_of_control_groups(root, files, expected):
     root(files)
     assert tuple(machine.control_group().values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", 64),
+     ("9900000 100000", 64)],
+)  # fmt: skip
+def test_threads_follow_the_quota_of_a_container(root, monkeypatch, quota, cores):
+    """`docker run --cpus=2` on 64 cores: two threads, not 64 that are stopped again and again."""
+    monkeypatch.setattr(environment.psutil, "cpu_count", lambda logical=True: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(processors, "TOPOLOGY", root({}) / "none")
+    root({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota + "\n"})
+    assert environment.physical_cores() == cores
+    chosen = processors.chosen(environment.physical_cores())
+    assert chosen == (list(range(64))[-cores:] if cores < 64 else [])
+    seconds, period = quota.split()
+    v1 = "sys/fs/cgroup/cpu,cpuacct/docker/1"
+    root({
+        "proc/self/cgroup": "4:cpu,cpuacct:/docker/1\n",
+        f"{v1}/cpu.cfs_quota_us": seconds.replace("max", "-1"), f"{v1}/cpu.cfs_period_us": period,
+    })  # fmt: skip
+    assert environment.physical_cores() == cores
+
+
+def test_threads_follow_a_cpuset(root, monkeypatch):
+    """The affinity mask has it: two hardware threads of one core are one core."""
+    monkeypatch.setattr(environment.psutil, "cpu_count", lambda logical=True: 32)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 35, 4}, raising=False)
+    folder = root({
+        f"cpu{number}/topology/thread_siblings_list": "3,35\n" for number in (3, 35)
+    })  # fmt: skip
+    monkeypatch.setattr(processors, "TOPOLOGY", folder)
+    assert environment.physical_cores() == 2
+
+
+def test_the_memory_limit_follows_a_container(root, monkeypatch):
+    whole = environment.psutil.virtual_memory().total
+    root(FILES)
+    assert environment.usable_memory() == 2**20
+    root(V1)
+    assert environment.usable_memory() == 4096
+    root({"proc/self/cgroup": ""})
+    assert environment.usable_memory() == whole
+
+
+CONTROLLERS = Path("/sys/fs/cgroup")
+
+
+def test_a_real_control_group_is_followed():
+    """Version 1 or 2, where this process may make one."""
+    unified = (CONTROLLERS / "cgroup.controllers").exists()
+    group = CONTROLLERS / ("" if unified else "cpu") / f"assay-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        if unified:
+            (group / "cpu.max").write_text("100000 100000")
+        else:
+            (group / "cpu.cfs_quota_us").write_text("100000")
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    code = (
+        f"import os; open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
+        "from harness import environment, machine\n"
+        "print(machine.control_group()['cpus'], environment.physical_cores())"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
+        if "PermissionError" in done.stderr or "OSError" in done.stderr:
+            pytest.skip("no process may be put into a control group here")
+        assert done.stdout.split() == ["1.0", "1"], done.stderr
+    finally:
+        group.rmdir()
 
 
 def everything() -> list:
