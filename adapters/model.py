@@ -107,7 +107,8 @@ class Model:
     loss        (ops, output, target) -> scalar, a mean over the batch
     generate    what mode "generate" runs in place of `forward`; None: there is no such mode
     goal        what training at size "tiny" has to come to; None: that is not tried
-    long        whether training at size "tiny" is judged after 100 steps, too, not only after 10
+    long        after how many steps training at size "tiny" is judged at last, if not after 10: in
+                lower precisions than float64 after 100 at most
     lengths     sequence lengths worth a sweep; empty where the input is no sequence
     at_length   (config, length) -> the configuration for sequences of that length
     published   size name -> what was published of it
@@ -122,7 +123,7 @@ class Model:
     loss: Callable[[Ops, Tree, Tree], Array] = cross_entropy
     generate: Generate | None = None
     goal: Goal | None = None
-    long: bool = False
+    long: int = 0
     lengths: Sequence[int] = ()
     at_length: Callable[[Any, int], Any] | None = None
     published: Mapping[str, Published] = field(default_factory=dict)

@@ -31,7 +31,7 @@ from results.records import Case
 
 STEPS = (1, 10)  # after which updates and buffers are judged
 FEWEST = (1,)  # of size full, where a step takes seconds
-LONG = 100  # after so many as well, of small models
+LONG = 100  # after so many as well, of models that say so
 GAP = 0.002  # seconds between two tasks of a lane, in which somebody else gets its lock
 LANES_WAITING = 2  # beside one per core: some wait for a compiler, or for another process to start
 
@@ -294,7 +294,10 @@ def _judged(
     deadline = clock.now() + pool.settings.case_timeout
     left = deadline - clock.now()
     client, _ = pool.build(task.case, task.role, timeout=left, noise=noise)
-    tensors = agree(pool, client, task.case, deadline=deadline)
+    wanted = steps(task.case)
+    if noise is not None:
+        wanted = [step for step in wanted if step <= LONG]
+    tensors = agree(pool, client, task.case, deadline=deadline, after=wanted)
     if noise is None:
         facts = client.request("facts", timeout=max(0.001, deadline - clock.now()))
         if known is not None:
@@ -306,19 +309,28 @@ def _judged(
 
 
 def steps(case: Case) -> Sequence[int]:
-    """After which steps a case's updates and buffers are judged."""
+    """After which steps a case's updates and buffers are judged. What comes after LONG is judged in
+    float64, where it needs no noise floor."""
     if case.size == "full":
         return FEWEST
-    long = case.size == "tiny" and models.get(case.model).long
-    return (*STEPS, LONG) if long else STEPS
+    last = models.get(case.model).long if case.size == "tiny" else 0
+    longest = (last,) if last > LONG and case.precision == "fp64" else ()
+    return (*STEPS, LONG, *longest) if last else STEPS
 
 
 def agree(
-    pool: Pool, client: Client, case: Case, *, deadline: float, unseen: bool = True
+    pool: Pool,
+    client: Client,
+    case: Case,
+    *,
+    deadline: float,
+    unseen: bool = True,
+    after: Sequence[int] = (),
 ) -> Tensors:
-    """The tensors of the program that a worker has built. `deadline` is a reading of the clock.
-    Without `unseen`, it sees one batch later (`of_unseen`)."""
-    asked = {"steps": list(steps(case)), "unseen": unseen}
+    """The tensors of the program that a worker has built, `after` so many steps or those that are
+    judged. `deadline` is a reading of the clock. Without `unseen`, it sees one batch later
+    (`of_unseen`)."""
+    asked = {"steps": list(after or steps(case)), "unseen": unseen}
     return _written(pool, client, "agree", deadline=deadline, **asked)
 
 

@@ -52,11 +52,13 @@ def noises(precision: str) -> list[Noise]:
 
 def measure(clean: Tensors, noisy: Iterable[Tensors], params: Tensors | None) -> dict[str, float]:
     """Relative noise floor per tensor, from one clean and several disturbed runs of a case whose
-    initial parameters are `params`; None where the runs have rounded what they store."""
-    squares = [{name: normwise(run[name], value) ** 2 for name, value in clean.items()}
+    initial parameters are `params`; None where the runs have rounded what they store. The clean run
+    may have gone on for longer."""
+    squares = [{name: normwise(value, clean[name]) ** 2 for name, value in run.items()}
                for run in noisy]  # fmt: skip
     floors = {}
-    for name, value in clean.items():
+    for name in squares[0]:
+        value = clean[name]
         arithmetic = math.sqrt(np.mean([run[name] for run in squares]))
         storage = 0.0 if params is None else _storage(name, value, params)
         floors[name] = math.hypot(arithmetic, storage)

@@ -1,5 +1,6 @@
 """The judge, each of its verdicts provoked."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,14 +12,16 @@ from hypothesis.extra import numpy as hnp
 from adapters import model as models
 from adapters import training
 from adapters.exercise import Call
-from adapters.numpy_optimizers import clip
+from adapters.numpy_optimizers import Optimizer, clip
 from adapters.numpy_reference import NumpyOps
+from harness.lanes import steps
 from harness.verdicts import divergence
 from numerics import examination, floor, judge, reference
 from numerics.errors import normwise
 from numerics.exercises import Exercise
 from numerics.judge import Reference
 from numerics.oracle import consensus
+from results.records import Case
 
 arrays = hnp.arrays(np.float64, (5,), elements=st.floats(-100, 100))
 X = np.array([3.0, 4.0])
@@ -357,3 +360,35 @@ def test_clipping_leaves_small_gradients_alone_and_bounds_large_ones():
     assert clip(by_norm, {"a": np.zeros(2)})["a"].tolist() == [0, 0]
     by_value = training.Recipe("sgd", 1.0, clip_value=1.0)
     assert clip(by_value, {"a": np.array([-3.0, 0.5])})["a"].tolist() == [-1, 0.5]
+
+
+def test_momentum_that_is_lost_after_100_steps_shows_after_300():
+    """On the trajectory of a quadratic, by the formulas in NumPy."""
+    recipe = training.RECIPES["sgd_momentum"]
+    start, slope = {"w": X}, np.array([1.0, 0.3])
+
+    def trajectory(lost):
+        p, optimizer, seen = dict(start), Optimizer(recipe), {}
+        for step in range(1, 301):
+            if step > lost:
+                optimizer = Optimizer(recipe)
+            update = optimizer.update(p, {"w": slope * p["w"]})
+            p = {"w": p["w"] + update["w"]}
+            seen[f"update@{step}:w"] = p["w"] - X
+        return seen
+
+    case = Case("conformance", "train", "mlp", "tiny", "any", "cpu", "fp64", 8, "sgd_momentum")
+    right, wrong = trajectory(math.inf), trajectory(100)
+    verdicts = {
+        step: one_of(wrong[name], right[name])
+        for step in steps(case)
+        if (name := f"update@{step}:w")
+    }
+    assert verdicts == {1: "identical", 10: "identical", 100: "identical", 300: "divergent"}
+    assert steps(dataclasses.replace(case, precision="fp32")) == (1, 10, 100)
+
+
+def one_of(value, wanted):
+    return only(
+        judge.identity({"update:w": value}, Reference({"update:w": wanted}, "", {}))
+    ).verdict

@@ -72,5 +72,5 @@ MODEL = Model(
         batch=32,
         recipe="adamw_fast",
     ),
-    long=True,
+    long=100,
 )

@@ -43,5 +43,5 @@ MODEL = Model(
         batch=32,
         recipe="adamw_fast",
     ),
-    long=True,
+    long=300,
 )

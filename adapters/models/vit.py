@@ -89,7 +89,7 @@ MODEL = Model(
         recipe="adamw_fast",
         every=20,
     ),
-    long=True,
+    long=100,
     lengths=(10, 17, 37, 65, 145, 257),
     at_length=at_length,
     published={
