@@ -19,13 +19,16 @@ from adapters import counting, faults, ops, trees
 from adapters import model as models
 from adapters.base import Adapter, Network, Noise, Setting, Spec, State, Unsupported, require
 from adapters.exercise import Call
+from adapters.noise import NoisyOps
 from adapters.numpy_reference import NumpyOps
 from adapters.quantization import SEEN, encode
 from harness import clock, exercising, memory, process, timing, turns
 from harness.errors import explained
 from harness.protocol import VERSION, load_tensors, part, save_tensors
-from numerics import reference
+from numerics import floor, reference
 from numerics.sketch import sketched
+
+FIRST_LOSSES = 3  # steps of a training to a goal whose losses are judged
 
 SKETCHED = "full"  # the size whose gradients and updates are compared through sketches
 STEADY_MEMORY_STEPS = 5
@@ -392,7 +395,11 @@ class Requests:
         `curve` has an entry per evaluation: the `step`, the training `loss` of that step, the
         `score` on the held-out examples, and the `seconds` of training until then: bringing
         batches to the device and steps, compiling included. The same seed gives the same order of
-        examples in every adapter. NumPy evaluates, so that all are measured with one rule."""
+        examples in every adapter. NumPy evaluates, so that all are measured with one rule.
+
+        The first entry has also what the first steps give, once more from the start: `loss@n`;
+        `numpy@n`, the loss of the same examples in float64 from the state before that step; and
+        `floor@n`, its noise floor, relative."""
         model = models.get(self._spec.model)
         goal, config = model.goal, model.config(self._spec.size)
         if goal is None:
@@ -419,7 +426,34 @@ class Requests:
             curve.append({"step": end, "loss": last, "score": score, "seconds": seconds})
             if goal.reached(score) and not to_the_end:
                 break
+        curve[0] |= self._first_losses(training, order[:FIRST_LOSSES])
         return {"curve": curve}
+
+    def _first_losses(self, training: dict[str, np.ndarray], order: np.ndarray) -> dict[str, float]:
+        """What the first steps of a training give, and what NumPy makes of the same."""
+        spec, found = self._spec, {}
+        model = models.get(spec.model)
+        config = model.config(spec.size)
+        self._program.load(*self._state())
+        for number, chosen in enumerate(order, 1):
+            examples = {name: value[chosen] for name, value in training.items()}
+            state = self._program.state()
+            tensors = {
+                n: v.astype(np.float64) for n, v in {**state.params, **state.buffers}.items()
+            }
+            x, y = (trees.part(examples, name) for name in "xy")
+
+            def loss(ops: Any, tensors: Any = tensors, x: Any = x, y: Any = y) -> float:
+                return float(Network(ops, model, config, "train").loss(tensors, x, y)[0])
+
+            wanted = loss(NumpyOps())
+            noisy = [loss(NoisyOps(NumpyOps(), n)) for n in floor.noises(spec.precision)]
+            told = self._program.step(self._program.put(examples))
+            found[f"loss@{number}"] = float(self._program.fetch(told))
+            found[f"numpy@{number}"] = wanted
+            errors = np.array(noisy) / wanted - 1
+            found[f"floor@{number}"] = float(np.sqrt(np.mean(errors**2)))
+        return found
 
     def fit(self, *, data: str, seed: int, steps: int, out: str) -> dict[str, Any]:
         """Trains for some steps on the examples in `data`, in the order of `converge`, and writes

@@ -184,7 +184,8 @@ class Trial:
         reached = [value for value in own if math.isfinite(value)]
         if reached:
             self._measured("steps_to_target", reached)
-        self.note = f"{goal.name} {goal.target:g} after {_listed(own)} steps"
+        self._decide(later.first_losses(curves, self.case.precision), "")
+        self.note = f"{goal.name} {goal.target:g} after {_listed(own)} steps; {self.note}"
         if len(reached) < seeds:
             worst = [curve[-1]["score"] for curve in curves]
             raise WorkerFailure(
@@ -301,7 +302,10 @@ class Trial:
         worst = judge.worst(judgements)
         bad = [row for row in judgements if row.verdict == "divergent"]
         if bad:
-            known = referee.examiner.knows(self.case) or self.case.suite == "travel"
+            known = referee.examiner.knows(self.case) or self.case.suite in (
+                "travel",
+                "convergence",
+            )
             where = "" if known else referee.localise(self.case)
             status = "crashed" if all(map(_crashed, bad)) else "divergent"
             raise WorkerFailure(status, divergence(bad, judgements, where=where))

@@ -20,6 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from numerics.judge import BITS, Judgement, verdict_of
+
+SOURCE = "numpy in float64, from the state before the step"
 LEVEL = 0.01  # probability of accusing anybody at all where all are alike
 
 
@@ -31,6 +34,28 @@ class Comparison:
     p: float
     least: float
     later: bool
+
+
+def first_losses(
+    curves: Sequence[Sequence[Mapping[str, float]]], precision: str
+) -> list[Judgement]:
+    """Judges what the first steps of a training gave: each by NumPy's loss in float64 of the same
+    examples from the state before that step, so that no step is blamed for the one before."""
+    rows = []
+    for seed, curve in enumerate(curves):
+        first, number = curve[0], 1
+        while f"loss@{number}" in first:
+            told, wanted = first[f"loss@{number}"], first[f"numpy@{number}"]
+            error = abs(told - wanted) / abs(wanted)
+            error = error if math.isfinite(error) else math.inf
+            noise = max(first[f"floor@{number}"], 2.0 ** -BITS[precision])
+            verdict = verdict_of(error / noise, error)
+            name = f"training {seed}"
+            rows.append(
+                Judgement(f"loss@{number}", name, error, noise, error / noise, verdict, SOURCE)
+            )
+            number += 1
+    return rows
 
 
 def compare(steps: Mapping[str, Sequence[float]], *, families: int = 1) -> dict[str, Comparison]:

@@ -9,7 +9,8 @@ Conformance, layer by layer, with the numbers that the engine tells:
     layer       what the layer makes of what really came in: integers are at most 1 away from the
                 oracle's, and at least 99% of them equal it. Real numbers are likewise: within
                 rounding, or one step of one integer of the input away. Where that is not so, they
-                are still precision-equal with an SQNR of 60 dB: realistic faults reach 46
+                are still precision-equal with an SQNR of 60 dB: realistic faults reach 46. And
+                no channel is off where the others are not
     between     what comes into each layer against what the oracle has there, which goes on from
                 what the engine's layers before gave: the same for integers, or an SQNR of 60 dB
     output      likewise: an SQNR of 60 dB
@@ -28,6 +29,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy import special  # scipy.stats would take a second to import
 
 from adapters.quantization import ENTROPY, MIN_MAX, SEEN, Layer, Numbers, Scheme, decode
 from numerics import integer, reference
@@ -44,6 +46,7 @@ TRIANGLE = 2.0  # times the error of one of two programs that are both right, be
 HALF = 0.5 * (1 + 2.0**-10)  # of a step; the scale was computed in float32
 USED = 0.9  # of a channel's range that its largest weight reaches at least
 COVERED = 2.0**-8  # of a range, by which calibration in float32 may miss its ends
+CHANCE = 1e-6  # that an honest channel is called odd
 LEAST = 0.5  # of the elements of all weights of layers have to be integers
 SOURCE = "integer oracle in numpy"
 
@@ -404,9 +407,35 @@ def _layer(layer: Layer) -> Judgement:
     near = found.rounding if found.step is None else found.rounding + found.step
     close, ratio = bool((away <= near).all()), sqnr(y, found.value)
     told = f"{_percent(equal)} within rounding, {ratio:.0f} dB"
+    odd = _odd_channel(~(away <= found.rounding), y, found.value)
+    if odd:
+        return _row("layer", name, error, "divergent", f"{told}; {odd}")
     if equal >= EXACT and close:
         return _row("layer", name, error, "rounding-equal", told)
     return _row("layer", name, error, "precision-equal" if ratio >= SQNR else "divergent", told)
+
+
+def _odd_channel(off: np.ndarray, y: np.ndarray, wanted: np.ndarray) -> str:
+    """A channel that is off where others are not; empty: none is. A wrong scale of one channel of
+    128 is 1/128 of all elements, which the shares above allow.
+
+    An integer of the input that is rounded the other way moves a whole row, all channels of it;
+    rows in which most channels are off are left out. In the others at most 1 - EXACT of the
+    elements are off, each by itself, so that of n in a channel more than the CHANCE quantile of the
+    binomial distribution are so for a reason. With fewer than 4 rows that shows nothing.
+    """
+    off, y, wanted = (x.reshape(-1, x.shape[-1]) for x in (off, y, wanted))  # (rows, channels)
+    rows = np.mean(off, axis=1) <= 0.5
+    count, n = off[rows].sum(axis=0), int(rows.sum())
+    allowed = int(np.argmax(special.bdtrc(np.arange(n + 1), n, 1 - EXACT) <= CHANCE))
+    for channel in np.flatnonzero(count > allowed):
+        ratio = sqnr(y[:, channel], wanted[:, channel])
+        if not ratio >= SQNR:
+            return (
+                f"channel {channel} is off in {count[channel]} of {n} rows in which others are "
+                f"not, by {ratio:.0f} dB, but should be in at most {allowed}"
+            )
+    return ""
 
 
 def _percent(part: float) -> str:

@@ -232,6 +232,43 @@ def test_integers_may_be_one_away_and_no_more():
         assert quantization._layer(told).verdict == verdict
 
 
+def wide_layer(rows, rng):
+    """A layer of 128 channels, and its results as an honest engine has them."""
+    w, x = rng.normal(size=(256, 128)), rng.normal(size=(rows, 256)).astype(np.float32)
+    numbers = weight_numbers(w)
+    layer = Layer(
+        "w", "dense", x, numbers.quantized(w).astype(np.int8), np.empty(0), numbers, ROWS,
+        bias=None, attributes={},
+    )  # fmt: skip
+    return layer, integer.expected(layer, layer.x).value
+
+
+@pytest.mark.parametrize("rows", [4, 8, 100])
+def test_a_scale_that_is_off_in_one_channel_of_128_is_found(rows):
+    """All together are right to 61 dB, and 99.2% of the elements are."""
+    layer, right = wide_layer(rows, np.random.default_rng(rows))
+    wrong = right.copy()
+    wrong[:, 17] *= 1.01
+    assert quantization.sqnr(wrong, right) > quantization.SQNR
+
+    def judged(y):
+        return quantization._layer(dataclasses.replace(layer, y=np.float32(y), y_numbers=None))
+
+    assert judged(right).verdict == "rounding-equal"
+    assert judged(wrong).verdict == "divergent"
+    assert "channel 17 is off" in judged(wrong).reason
+
+
+def test_an_integer_that_turns_moves_a_row_and_accuses_no_channel():
+    layer, right = wide_layer(64, np.random.default_rng(0))
+    step = integer.expected(layer, layer.x).step
+    for turned in (1, 20, 64):  # rows, of which each has one integer rounded the other way
+        y = right.copy()
+        y[:turned] += step[:turned] * np.random.default_rng(1).uniform(-1, 1, size=(turned, 128))
+        row = quantization._layer(dataclasses.replace(layer, y=np.float32(y), y_numbers=None))
+        assert "channel" not in row.reason
+
+
 def test_sensitivity_names_what_each_layer_costs():
     found = subject(scheme=DYNAMIC)
     told = quantization.sensitivity(found)
