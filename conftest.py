@@ -40,25 +40,47 @@ from suites.spread import SpreadError
 #: pytest-benchmark's timer for everything that is measured in a worker.
 CLOCK = clock.WorkerClock()
 SESSION = pytest.StashKey[Session]()
-SELF_TEST = "suites/conformance/test_self_test.py"
+SELF_TEST = "conformance/test_self_test.py"
+OURS = pytest.StashKey[set[str]]()  # ids of the suites' tests, as pytest's root makes them
+ROOT = Path(__file__).resolve().parent
+UNUSED = "ignore:Benchmark fixture was not used at all"  # where a case ended before it was measured
 TRIAL = pytest.StashKey[SelfTest]()  # kept as long as the workers that it started
 CONFUSION = pytest.StashKey[list[str]]()  # what the judge's own trial found, as lines
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    options.add(parser)
+    try:
+        options.add(parser)
+    except ValueError as error:  # "option names {'--benchmark'} already added"
+        raise pytest.UsageError(
+            f"{ROOT}: {error} by another checkout of Assay, or by another conftest.py that this "
+            "pytest has loaded. Ask for the suites of one checkout alone: "
+            f"cd {ROOT}; pytest suites --confcutdir=."
+        ) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if options.of_suites(config.args, around=True):
+        _configure_pytest(config)
     if problem := options.problem(config):
         _refuse(problem)
     # the terminal as it is now, before pytest captures what tests print
     stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
     try:
-        config.stash[SESSION] = Session(config.option, config.invocation_params.args, stream)
+        config.stash[SESSION] = Session(
+            config.option, config.invocation_params.args, config.args, stream
+        )
     except (UnknownName, StoreError, DeviationError, ArmError, PolicyError, SpreadError) as error:
         _refuse(str(error))
     config.pluginmanager.register(Unreached(), "assay-unreached")
+
+
+def _configure_pytest(config: pytest.Config) -> None:
+    """Sets what the suites need of pytest's configuration, which may be somebody else's."""
+    config.addinivalue_line("filterwarnings", UNUSED)
+    for name, pattern in (("python_files", "test_*.py"), ("python_functions", "test")):
+        if pattern not in config.getini(name):
+            config.addinivalue_line(name, pattern)
 
 
 class UsageError(pytest.exit.Exception):  # type: ignore[name-defined]  # made at run time
@@ -73,7 +95,7 @@ def _refuse(problem: str) -> NoReturn:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if not metafunc.definition.nodeid.startswith("suites/"):
+    if not options.place(metafunc.definition.path):
         return
     session = metafunc.config.stash[SESSION]
     if "case" in metafunc.fixturenames and hasattr(metafunc.module, "TABLE"):
@@ -104,20 +126,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [
         item
         for item in items
-        if (item.nodeid.startswith("suites/performance/") and not alone)
-        or (item.nodeid.startswith("suites/gate/") and not config.option.against)
-        or (item.nodeid.startswith(SELF_TEST) and not config.option.self_test)
+        if (options.place(item.path).startswith("performance/") and not alone)
+        or (options.place(item.path).startswith("gate/") and not config.option.against)
+        or (options.place(item.path) == SELF_TEST and not config.option.self_test)
         or "NOTSET" in item.name  # a test for which the selection holds no case
     ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     session = config.stash[SESSION]
+    config.stash[OURS] = {item.nodeid for item in items if options.place(item.path)}
     if session.adapter_by_adapter:
         items.sort(key=_adapter_by_adapter)
     session.cases = [case for item in items if (case := _case(item)) is not None]
     session.tests = {
-        item.nodeid: options.same(config.option, case)
+        options.test_id(item): options.same(config.option, case)
         for item in items
         if (case := _case(item)) is not None
     }
@@ -126,7 +149,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _adapter_by_adapter(item: pytest.Item) -> tuple[int, str]:
     """Leaves conformance in front and gathers what is timed by adapter."""
     case = _case(item)
-    timed = item.nodeid.startswith("suites/performance/")
+    timed = options.place(item.path).startswith("performance/")
     return (1, case.adapter) if timed and case else (0, "")
 
 
@@ -147,8 +170,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         assert session.runner  # opens the run, which takes the records over
         _end(session, session.decided[case])
     elif session.spread:
+        test = options.test_id(pyfuncitem)
         try:
-            _end(session, session.taken(pyfuncitem.nodeid, case, reproduce=_reproduce(pyfuncitem)))
+            _end(session, session.taken(test, case, reproduce=_reproduce(pyfuncitem)))
         except StoreError as error:
             _stop(error)
     else:
@@ -423,8 +447,10 @@ def _end_test(outcome: Outcome) -> None:
 
 
 def _reproduce(item: pytest.Item) -> str:
-    """One line for a shell that runs this item alone, under the same options."""
-    return shlex.join(["pytest", item.nodeid, *options.same(item.config.option, _case(item))])
+    """One line for a shell in Assay's folder that runs this item alone, under the same options."""
+    return shlex.join(
+        ["pytest", options.test_id(item), *options.same(item.config.option, _case(item))]
+    )
 
 
 # -- what people see -------------------------------------------------------------------------------
@@ -439,7 +465,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_report_teststatus(
     report: pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, str] | None:
-    if not report.nodeid.startswith("suites/") or config.option.verbose > 0:
+    if report.nodeid not in config.stash.get(OURS, ()) or config.option.verbose > 0:
         return None
     if report.when == "call" or report.skipped or report.failed:
         return (

@@ -1,41 +1,65 @@
-"""Memory of this process, as the kernel counts it (Linux)."""
+"""Memory of this process, as the kernel counts it. Linux alone lets a process set its high-water
+mark back, so that elsewhere memory is not measured."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from adapters.base import Unsupported
+
 M_PERTURB = -6  # of glibc's mallopt
 SMALL_BYTES = 1032  # up to which glibc keeps freed blocks aside, and hands them out as they are
 KEPT_ASIDE = 7  # of each size
+#: Where the kernel tells about this process, and takes orders.
+PROCESS = Path("/proc/self")
 
 
-def status_bytes(field: str) -> int:
-    """`VmRSS`, `VmHWM`, ... from /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+def require() -> None:
+    """Raises Unsupported, which names the platform, where peaks of memory cannot be measured."""
+    lacking = [name for name in ("status", "clear_refs") if not (PROCESS / name).exists()]
+    if not lacking:
+        try:
+            reset_peak()
+            _status_bytes("VmHWM")
+        except OSError as error:  # a sandbox that shows the files and does nothing
+            lacking = [str(error)]
+    if lacking:
+        raise Unsupported(
+            f"memory is measured through {PROCESS}/status and {PROCESS}/clear_refs, but "
+            f"{platform.system()} {platform.release()} lacks {', '.join(lacking)} here"
+        )
 
 
 def resident() -> int:
     """Bytes resident now, after garbage collection and after malloc gave back what it could."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    return status_bytes("VmRSS")
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
+    return _status_bytes("VmRSS")
 
 
 def reset_peak() -> None:
     """Sets the kernel's high-water mark to what is resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
+    (PROCESS / "clear_refs").write_text("5")
 
 
 def peak() -> int:
     """The most bytes that were resident at once since `reset_peak`."""
-    return status_bytes("VmHWM")
+    return _status_bytes("VmHWM")
+
+
+def _status_bytes(field: str) -> int:
+    """`VmHWM`, ... of the process's status, in bytes."""
+    for line in (PROCESS / "status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{field} in {PROCESS / 'status'}")
 
 
 @contextmanager

@@ -549,10 +549,12 @@ class Requests:
 
     def remember(self, *, spec: dict[str, Any], inputs: str) -> dict[str, Any]:
         """Measures memory of build, first call and steady steps in this process: of the host above
-        what was resident before the build, of the device as its allocator counts.
+        what was resident before the build, of the device as its allocator counts. Raises
+        Unsupported where the system does not count as it should.
 
         Assay's own float64 copies of the inputs are there before, stay, and so are in no figure,
         whether an adapter keeps them or not. In the figures is what an adapter makes of them."""
+        memory.require()
         self._prepare(spec, inputs)
         before = memory.resident()
         memory.reset_peak()

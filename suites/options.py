@@ -13,7 +13,7 @@ from harness.runner import PROCESSES
 from results.records import Case
 from suites.selection import SWEEPS
 
-SUITES = Path(__file__).parent
+SUITES = Path(__file__).resolve().parent
 
 
 def add(parser: pytest.Parser) -> None:
@@ -136,8 +136,13 @@ def add(parser: pytest.Parser) -> None:
 def problem(config: pytest.Config) -> str:
     """What other plugins were asked that cannot be done to the suites; empty where it can."""
     option = config.option
-    if not of_suites(config.args):
+    if not of_suites(config.args, around=True):
         return ""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        return (
+            "pytest-benchmark is switched off (-p no:benchmark or PYTEST_DISABLE_PLUGIN_AUTOLOAD), "
+            "but the suites measure through it: leave that out, or add -p pytest_benchmark.plugin"
+        )
     if getattr(option, "numprocesses", None):  # of pytest-xdist
         return (
             f"-n is {option.numprocesses}, but the suites run in one pytest process, since cases "
@@ -173,10 +178,24 @@ def same(option: Any, case: Case | None) -> list[str]:
     return words
 
 
-def of_suites(arguments: Sequence[str]) -> bool:
-    """Whether pytest was asked for anything in the suites."""
+def place(path: Path) -> str:
+    """Where the file of a test lies in the suites, such as `gate/test_memory.py`; empty outside of
+    them. Ids of tests do not say: they begin at pytest's root, which may be anybody's."""
+    path = path.resolve()
+    return path.relative_to(SUITES).as_posix() if SUITES in path.parents else ""
+
+
+def test_id(item: pytest.Item) -> str:
+    """The id of one of the suites' tests in Assay's own folder."""
+    return f"{SUITES.name}/{place(item.path)}::{item.nodeid.partition('::')[2]}"
+
+
+def of_suites(arguments: Sequence[str], *, around: bool = False) -> bool:
+    """Whether pytest was asked for anything in the suites, or, where `around`, for a folder that
+    they lie in."""
     asked = [Path(argument.split("::")[0]).resolve() for argument in arguments]
-    return any(path == SUITES or SUITES in path.parents for path in asked)
+    inside = any(path == SUITES or SUITES in path.parents for path in asked)
+    return inside or (around and any(path in SUITES.parents for path in asked))
 
 
 def _names(text: str) -> list[str]:

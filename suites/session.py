@@ -53,10 +53,13 @@ LOCK = ".measuring"  # in the folder of runs
 
 
 class Session:
-    """Everything of one session. The store and the workers appear when first needed. Raises
-    UnknownName and StoreError for options that cannot be."""
+    """Everything of one session, in which the paths `asked` are collected. The store and the
+    workers appear when first needed. Raises UnknownName and StoreError for options that cannot
+    be."""
 
-    def __init__(self, option: Namespace, command: Sequence[str], stream: IO[str]) -> None:
+    def __init__(
+        self, option: Namespace, command: Sequence[str], asked: Sequence[str], stream: IO[str]
+    ) -> None:
         self._option = option
         self._command = list(command)
         self._stream = stream
@@ -103,7 +106,7 @@ class Session:
         self.verdict: Verdict | None = None  # what a gate came to
         self.tests: dict[str, list[str]] = {}  # id of a test with a case -> its arguments
         self.spread = self._spread()
-        self.of_suites = options.of_suites(option.file_or_dir)
+        self.of_suites = options.of_suites(asked)
         self.scores: list[str] = []  # a scorecard, for the terminal
         self.ended_early = False  # by a worker that could not start
         self.problem: str = ""  # what could not be done at the end
