@@ -14,7 +14,7 @@ import pytest
 
 from adapters import model as models
 from adapters.registry import UnknownName
-from harness import clock, isa, machine
+from harness import clock, isa, machine, switches
 from harness.arms import ArmError
 from harness.attempt import Attempt
 from harness.client import NotStarted, WorkerFailure
@@ -253,6 +253,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"processor: {machine.named(machine.cpu())}",
     ]
     lines += [f"warning: {told}" for told in config.stash[SESSION].known_bad]
+    lines += [f"warning: {thrown}" for thrown in switches.switched(os.environ)]
     if option.isa != "native":
         lines.append(f"kernels held down to {option.isa}: {isa.told(option.isa)}")
     return lines

@@ -266,7 +266,7 @@ class Program:
 
     def gradients(self, batch: Any) -> Gradients:
         """The gradient at the current state, which it leaves as it is. train only."""
-        raise Unsupported("this adapter computes no gradients")
+        raise Unsupported("this adapter computes no gradients: it has no Program.gradients")
 
     def calibrate(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Finds the ranges of activations on batches in the form of `put`. Called once after
@@ -291,19 +291,19 @@ class Program:
 
     def state(self) -> State:
         """A copy of the current state. train only."""
-        raise Unsupported("this adapter does not train")
+        raise Unsupported("this adapter does not train: it has no Program.state")
 
     def resume(self, state: State) -> None:
         """Sets all state to what `state` returned, perhaps in another framework. train only."""
-        raise Unsupported("this adapter does not train")
+        raise Unsupported("this adapter takes no training over: it has no Program.resume")
 
     def save(self, folder: Path) -> None:
         """Writes all state in the framework's own usual format. train only."""
-        raise Unsupported("this adapter does not train")
+        raise Unsupported("this adapter keeps no training: it has no Program.save")
 
     def restore(self, folder: Path) -> None:
         """Sets all state to what `save` wrote. train only."""
-        raise Unsupported("this adapter does not train")
+        raise Unsupported("this adapter keeps no training: it has no Program.restore")
 
     def facts(self) -> dict[str, Any]:
         """What was really done, read back from the framework after at least one step. Everything
@@ -372,6 +372,12 @@ class Function:
         or the framework does not tell: how often the body was run symbolically, how many
         executables were made of it, and how often a compiler gave up."""
         return {"traces": None, "compilations": None, "graph_breaks": None}
+
+    def compiled_share(self) -> float | None:
+        """The share of what was called so far that ran as the adapter says that its framework runs
+        things: as a graph, or compiled; 0 to 1. Below 1 its results are another thing's. None
+        where functions run eagerly."""
+        return None
 
 
 class Adapter:

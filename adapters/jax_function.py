@@ -43,6 +43,10 @@ class Function(base.Function):
         executables = self._run._cache_size() + self._pull._cache_size()
         return {"traces": self._traces, "compilations": executables, "graph_breaks": None}
 
+    def compiled_share(self) -> float:
+        """Where jit is disabled JAX runs operation by operation, and there is no executable."""
+        return float(self._run._cache_size() + self._pull._cache_size() > 0)
+
     def _outputs(self, inputs: Tensors) -> Tensors:
         self._traces += 1
         return dict(self._body(self._ops, inputs))

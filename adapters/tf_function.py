@@ -41,6 +41,11 @@ class Function(base.Function):
         traces = (f.experimental_get_tracing_count() for f in (self._run, self._differentiate))
         return {"traces": sum(traces), "compilations": None, "graph_breaks": None}
 
+    def compiled_share(self) -> float:
+        """Where functions run eagerly there is no graph. Of a graph that must compile, XLA compiles
+        everything or raises."""
+        return float((self.counts()["traces"] or 0) > 0)
+
     def _forward(self, inputs: Tensors) -> Tensors:
         with tf.device(self._place):
             return dict(self._body(self._ops, inputs))

@@ -31,6 +31,7 @@ from adapters.torch_ops import TorchOps
 __all__ = ["Adapter", "TorchOps"]
 
 BACKEND = "inductor"
+COUNTED = ("traces", "compilations", "graph_breaks")  # of a function
 NOISE = "no noise here: it is measured eagerly, below the operations that a compiler fuses"
 
 # Inductor makes a while_loop of PyTorch's scan, and reads its counter with `item`
@@ -143,12 +144,19 @@ class Function(torch_function.Function):
         return counted
 
     def counts(self) -> dict[str, int | None]:
-        return {name: self._counts[name] for name in _counted()}
+        return {name: self._counts[name] for name in COUNTED}
+
+    def compiled_share(self) -> float:
+        """0 where TorchDynamo made nothing of any frame of Python that it was given, or was given
+        none, as where it is switched off. Else 1: by default PyTorch runs what it cannot compile
+        eagerly, and `counts` has the graph breaks."""
+        return float(self._counts["compiled_frames"] > 0)
 
 
 def _counted() -> Counter[str]:
     """Of all that TorchDynamo has seen since `_start`."""
     return Counter(
+        compiled_frames=counters["frames"]["ok"],
         traces=counters["frames"]["total"],  # a frame goes on as a new one behind a graph break
         compilations=counters["stats"]["unique_graphs"],
         graph_breaks=sum(counters["graph_break"].values()),

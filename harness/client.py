@@ -19,6 +19,8 @@ from harness.protocol import VERSION, ProtocolError, decode, encode
 
 PROJECT = Path(__file__).resolve().parent.parent
 POLL_SECONDS = 0.2  # how often a waiting parent looks at the worker's memory
+#: Statuses of failures whose reason says all that there is to say.
+EXPLAINED = ("unsupported", "divergent")
 LOG_LINES = 5  # of the worker's output, in a failure's reason
 
 #: Environment of a process that is timed: glibc keeps freed memory, so that a step does not
@@ -168,7 +170,7 @@ class Client:
     def failure(self, status: str, reason: str) -> WorkerFailure:
         """A failure of this worker's, which says whose it is."""
         told = f"{self._name}: " * bool(self._name) + reason
-        told = told if status == "unsupported" else self.with_log(told)
+        told = told if status in EXPLAINED else self.with_log(told)
         return WorkerFailure(status, told, who=self._who)
 
     @property

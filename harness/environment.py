@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from harness import clock, gpu, machine, processors
+from harness import clock, gpu, machine, processors, switches
 
 #: Distributions of this interpreter whose versions are recorded. What a worker under another
 #: interpreter runs is in the facts of its cases.
@@ -72,6 +72,7 @@ def describe(*, command: list[str], options: Mapping[str, Any]) -> dict[str, Any
         },
         "versions": {name: _version(name) for name in PACKAGES},
         "variables": variables(os.environ),
+        "switches": switches.switched({n: v for n, v in variables(os.environ).items() if v}),
         "git_commit": _git_commit(),
     }
     return {**found, "fingerprint": machine.fingerprint(found)}

@@ -6,6 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from adapters import base
 from adapters.base import Adapter, Unsupported
 from harness.turns import Divergent
 
@@ -21,6 +22,9 @@ def explained(error: Exception, adapter: Adapter) -> dict[str, str]:
         return {"status": "unsupported", "reason": str(error)}
     if isinstance(error, Divergent):
         return {"status": "divergent", "reason": str(error)}
+    if method := _undefined(error):
+        told = f"the adapter has no {method}, which it has to define (docs/extending.md)"
+        return {"status": "failed", "reason": told}
     reason = f"{type(error).__name__}: {_headline(str(error))}"[:500]
     if adapter.is_missing_kernel(error):
         return {"status": "unsupported", "reason": f"no kernel: {reason}"}
@@ -37,6 +41,18 @@ def _headline(text: str) -> str:
     lines = [part.splitlines()[0].strip() for part in paragraphs] or [""]
     announced = lines[0].endswith(":") and len(lines) > 1
     return f"{lines[0]} {lines[-1]}" if announced else lines[0]
+
+
+def _undefined(error: BaseException) -> str:
+    """The method of `adapters.base` that was called and is left to the adapter to define, such as
+    `Program.wait`; empty where that is not what was raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or not isinstance(error, NotImplementedError):
+        return ""
+    code = trace.tb_frame.f_code
+    return code.co_qualname if code.co_filename == base.__file__ else ""
 
 
 def frames(error: BaseException) -> list[str]:

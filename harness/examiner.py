@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness import clock
-from harness.client import Client, WorkerFailure
+from harness.client import EXPLAINED, Client, WorkerFailure
 from harness.memo import Memo
 from harness.pool import Pool
 from harness.protocol import load_tensors, save_tensors
@@ -307,7 +307,7 @@ def _with_log(
     """Why exercises have no result; of what is no lack of support, the worker's log says more."""
     return {
         key: dict(why)
-        if why["status"] == "unsupported"
+        if why["status"] in EXPLAINED
         else {**why, "reason": client.with_log(why["reason"])}
         for key, why in failed.items()
     }

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from adapters.base import Adapter, Setting, Unsupported
+from adapters.base import Adapter, Function, Setting, Unsupported
 from adapters.exercise import Call, part, together
+from harness import switches
 
 Tensors = Mapping[str, np.ndarray]
 Explain = Callable[[Exception], dict[str, str]]
@@ -57,7 +58,9 @@ def _run(
     inputs = {f"{key}:{name}": value for key in calls for name, value in part(tensors, key).items()}
     names = [f"{key}:{name}" for key in calls for name in by.get(key, ())]
     if not names:
-        return function(inputs)
+        results = function(inputs)
+        _require_compiled(function)
+        return results
     prefix = "cotangent:"
     seeds = {
         name.removeprefix(prefix): value
@@ -67,6 +70,7 @@ def _run(
     if not seeds:
         raise Unsupported("nothing to differentiate: no result is a floating-point number")
     found = function.pullback(inputs, seeds, names)
+    _require_compiled(function)
     return {_as_gradient(name): value for name, value in found.items()}
 
 
@@ -86,4 +90,15 @@ def run_in_turn(
     for key in calls:
         found |= {f"{key}:{name}": v for name, v in function(part(tensors, key)).items()}
         counts[key] = dict(function.counts())
+    _require_compiled(function)
     return found, counts
+
+
+class SilentFallback(Exception):
+    """A function ran otherwise than its adapter says that functions run."""
+
+
+def _require_compiled(function: Function) -> None:
+    """Raises SilentFallback where results are not those of a compiled function, and should be."""
+    if problems := switches.uncompiled(function.compiled_share()):
+        raise SilentFallback(problems[0])

@@ -11,6 +11,7 @@ from typing import Any
 from adapters.policy import CONTRACTIONS, FULL, declared
 from adapters.precisions import PRECISIONS, Precision
 from adapters.quantization import Scheme
+from harness import switches
 from harness.client import WorkerFailure
 from results.records import Case
 
@@ -22,10 +23,7 @@ REQUIRED = ("parameter_dtypes", "output_dtype", "device_kind", "threads")
 
 def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str]:
     """Sentences that say what is and what should be; empty where the program did what it was
-    asked."""
-    missing = [name for name in REQUIRED if name not in facts]
-    if missing:
-        return [f"the adapter's facts lack {', '.join(missing)}"]
+    asked. `facts` has what is REQUIRED."""
     found = []
     numbers = PRECISIONS[case.precision]
     wanted = numbers.dtype
@@ -45,9 +43,7 @@ def fallbacks(case: Case, facts: Mapping[str, Any], *, threads: int) -> list[str
         found.append(f"it had {facts['threads']} threads, but should have {threads}")
     if facts.get("graph_breaks"):
         found.append(f"{facts['graph_breaks']} graph breaks, but should be none")
-    share = facts.get("compiled_share")
-    if share is not None and share < 1:
-        found.append(f"{share:.0%} was compiled, but should be all of it")
+    found += switches.uncompiled(facts.get("compiled_share"))
     for place, nodes in (facts.get("foreign_nodes") or {}).items():
         found.append(f"{nodes} nodes ran on {place}, but should run on {case.device}")
     return found
@@ -86,7 +82,14 @@ def _broken(numbers: Precision, policy: Mapping[str, list[str]]) -> list[str]:
 
 
 def require(case: Case, facts: Mapping[str, Any], *, threads: int) -> None:
-    """Raises WorkerFailure where `fallbacks` finds any."""
+    """Raises WorkerFailure where a fact is missing, or `fallbacks` finds any."""
+    missing = [name for name in REQUIRED if name not in facts]
+    if missing:
+        raise WorkerFailure(
+            "failed",
+            f"what Program.facts returned lacks {', '.join(missing)}: without it nobody knows what "
+            "really ran (docs/extending.md says what each holds)",
+        )
     found = fallbacks(case, facts, threads=threads)
     if found:
         raise WorkerFailure("failed", "silent fallback: " + "; ".join(found))

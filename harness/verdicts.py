@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from numerics import judge
 from numerics.judge import Judgement
 from results.records import Agreement, Case
@@ -25,8 +27,9 @@ def record(case: Case, row: Judgement) -> Agreement:
 
 def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") -> str:
     """What is, what should be, and where: a few lines. `where` names the first wrong operation."""
-    worst = judge.worst(bad)
+    worst = judge.earliest(bad)
     assert worst is not None
+    what = f"{worst.quantity} {worst.tensor}:"
     told = worst.reason
     if worst.ratio is not None and worst.floor and worst.ratio > judge.PRECISION_EQUAL:
         bound = (
@@ -37,8 +40,11 @@ def divergence(bad: list[Judgement], rows: list[Judgement], *, where: str = "") 
         bound = f"but should be below {judge.CAP:g}, whatever the noise floor"
     else:
         bound, told = told or f"but should be at most {judge.IDENTITY:.0e}", ""
+    headline = f"{what} normwise error {worst.error:.2e}, {bound}"
+    if math.isinf(worst.error) and worst.reason:  # there is nothing to take a norm of
+        headline, told = f"{what} {worst.reason}", ""
     lines = [
-        f"{worst.quantity} {worst.tensor}: normwise error {worst.error:.2e}, {bound}",
+        headline,
         told,
         f"first wrong operation: {where}" * bool(where),
         f"reference: {worst.reference}",

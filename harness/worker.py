@@ -77,6 +77,7 @@ def main() -> None:
 
     try:
         requests = Requests(arguments.adapter)
+        hello = requests.hello()
     except ImportError as error:
         answer({"id": 0, "error": _missing(error, arguments.adapter)})
         return
@@ -86,7 +87,7 @@ def main() -> None:
         reason = "\n".join([reason, *frames(error)])
         answer({"id": 0, "error": {"status": "failed", "reason": reason}})
         return
-    answer({"id": 0, "result": requests.hello()})
+    answer({"id": 0, "result": hello})
     _serve(requests, answer)
 
 

@@ -33,6 +33,11 @@ PRECISION_EQUAL = 20.0
 CAP = 0.5
 #: A float64 reference whose own relative rounding noise is above this has no digits to compare.
 NULL = 0.1
+#: Elements of a tensor that may all be right by chance.
+FEW = 8
+
+#: Quantities of a step, as they are computed.
+ORDER = ("output", "loss", "gradient", "buffer", "update", "average")
 
 #: Precisions in which an "fp32" may silently have been computed.
 COARSER = ("tf32", "bf16")
@@ -114,7 +119,8 @@ def _identical(name: str, value: np.ndarray, reference: Reference) -> Judgement:
         same = error <= IDENTITY
     verdict = "identical" if same else "divergent"
     shown = None if ratio is None else floor
-    return Judgement(quantity, tensor, error, shown, ratio, verdict, reference.name)
+    reason = misshapen(value, reference.tensors[name])
+    return Judgement(quantity, tensor, error, shown, ratio, verdict, reference.name, reason)
 
 
 def _too_loud(
@@ -195,9 +201,15 @@ def _by_ratio(name: str, value: np.ndarray, reference: Reference, prec: str) -> 
         return Judgement(
             quantity, tensor, error, floor, ratio, "null-gradient", reference.name, reason
         )
-    return Judgement(
-        quantity, tensor, error, floor, ratio, verdict_of(ratio, error), reference.name
-    )
+    verdict = verdict_of(ratio, error)
+    reason = misshapen(value, reference.tensors[name])
+    return Judgement(quantity, tensor, error, floor, ratio, verdict, reference.name, reason)
+
+
+def misshapen(value: np.ndarray, wanted: np.ndarray) -> str:
+    """Both shapes where they differ; else the empty string."""
+    same = value.shape == wanted.shape
+    return "" if same else f"the shape is {value.shape}, but should be {wanted.shape}"
 
 
 def silent_precision(
@@ -212,7 +224,8 @@ def silent_precision(
     floors      coarser precision -> its noise floors by tensor
 
     A precision is what was computed in when the errors are its floors in size: none of the tensors
-    is above what is allowed in it, and the median of those that diverge is within a factor of
+    is above what is allowed in it or, where it has more than FEW elements, which may be right by
+    chance, as far below; and the median of those that diverge is within a factor of
     ROUNDING_EQUAL. A wrong formula has errors of any size, and of very different ones.
     """
     bad = {f"{row.quantity}:{row.tensor}" for row in rows if row.verdict == "divergent"}
@@ -226,6 +239,14 @@ def silent_precision(
         }
         diverging = [ratio for name, ratio in ratios.items() if name in bad]
         if not diverging or max(ratios.values()) > PRECISION_EQUAL:
+            continue
+        telling = [
+            ratio
+            for name, ratio in ratios.items()
+            if tensors[name].size > FEW
+            and known[name] > PRECISION_EQUAL**2 * reference.floor(name, "fp32")
+        ]
+        if min(telling, default=math.inf) < 1 / PRECISION_EQUAL:
             continue
         found[precision] = abs(math.log(float(np.median(diverging))))
     if not found or min(found.values()) > math.log(ROUNDING_EQUAL):
@@ -256,6 +277,21 @@ def worst(judgements: Iterable[Judgement]) -> Judgement | None:
         key=lambda j: (order.get(j.verdict, 1), j.ratio if j.ratio is not None else j.error),
         default=None,
     )
+
+
+def earliest(judgements: Iterable[Judgement]) -> Judgement | None:
+    """The judgement in which a fault shows first: steps come one after the other, and in each of
+    them the forward pass, the backward pass and the update. Of several there, the worst."""
+    rows = list(judgements)
+    first = min(map(_moment, rows), default=None)
+    return worst(row for row in rows if _moment(row) == first)
+
+
+def _moment(row: Judgement) -> tuple[int, int]:
+    """`update@10` is of the tenth step; what has no step comes before the first."""
+    quantity, _, step = row.quantity.partition("@")
+    place = ORDER.index(quantity) if quantity in ORDER else 0
+    return int(step) if step.isdecimal() else 0, place
 
 
 def split(name: str) -> tuple[str, str]:

@@ -52,8 +52,8 @@ def test_float32_where_another_precision_was_asked():
 
 
 def test_facts_that_say_too_little_are_a_failure():
-    (found,) = proof.fallbacks(CASE, {"threads": 2}, threads=2)
-    assert "lack parameter_dtypes, output_dtype, device_kind" in found
+    with pytest.raises(WorkerFailure, match="lacks parameter_dtypes, output_dtype, device_kind"):
+        proof.require(CASE, {"threads": 2}, threads=2)
 
 
 def test_a_retrace_between_two_readings_is_told():

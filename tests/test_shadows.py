@@ -1,8 +1,10 @@
 """Files of a user that bear the names of ours, in the folder where a run is started, and workers
 that cannot start."""
 
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def users_folder(tmp_path, monkeypatch):
     folder = tmp_path / "user"
     folder.mkdir()
     for name in OURS:
-        (folder / f"{name}.py").write_text(f"print('this is the user's {name}')")
+        (folder / f"{name}.py").write_text(f'print("this is the user\'s {name}")')
     (folder / "mine.py").write_text(ADAPTER)
     monkeypatch.chdir(folder)
     return folder
@@ -75,6 +77,28 @@ def test_a_run_is_right_in_a_folder_with_our_names(users_folder, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = run_folders(tmp_path)
     assert "ok" in {outcome.status for outcome in read(folder).outcomes}
+
+
+def test_the_command_assay_is_not_a_users_results(users_folder, tmp_path):
+    """`python -m results gate` runs the user's file, prints and exits with 0; no code of ours is
+    asked. The console script's folder is searched, and the working directory is not."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["assay"].partition(":")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "assay"
+    script.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    shadowed = subprocess.run(
+        [sys.executable, "-m", "results", "gate", "a", "b"], capture_output=True, text=True
+    )
+    assert shadowed.returncode == 0
+    assert "this is the user's results" in shadowed.stdout
+    for command in ([str(script)], ["-P", "-m", "results"]):
+        done = subprocess.run(
+            [sys.executable, *command, "gate", "a", "b"], capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.startswith("results: ")
 
 
 # -- a worker that cannot start --------------------------------------------------------------------
