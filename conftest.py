@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import signal
@@ -21,6 +22,7 @@ from harness.client import NotStarted, WorkerFailure
 from harness.gate import Gate
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
+from harness.threads_trial import ThreadsTrial
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
@@ -33,6 +35,7 @@ from results.records import Case, Outcome
 from results.ruling import Ruling
 from results.store import StoreError
 from suites import options
+from suites.conformance import threads
 from suites.performance.sweeps import Points
 from suites.session import Session
 from suites.spread import SpreadError
@@ -282,6 +285,12 @@ def findings(request: pytest.FixtureRequest) -> Findings:
     config.stash[TRIAL] = trial = SelfTest(runner.pool, runner.referee.lanes, plan)
     try:
         found = trial.run()
+        members = [name for name in plan.members if name in plan.adapters]
+        threaded = ThreadsTrial(
+            runner.pool, runner.referee.examiner, members, threads.exercises(),
+            threads=threads.THREADS,
+        )  # fmt: skip
+        found = dataclasses.replace(found, plantings=[*found.plantings, *threaded.run()])
     except WorkerFailure as failure:
         ended = pytest.skip if failure.status == "unsupported" else pytest.fail
         raise ended.Exception(str(failure)) from None

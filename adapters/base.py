@@ -119,7 +119,7 @@ class Spec:
         """The model over `ops`. Made once per program: a step looks nothing up, and a tracing
         compiler sees tensor operations only."""
         model = models.get(self.model)
-        ops = faults.in_ops(ops, self.fault, self.dtype)
+        ops = faults.in_ops(ops, self.fault, self.dtype, threads=self.threads)
         if self.noise is not None:
             ops = NoisyOps(ops, self.noise)
         config = model.config(self.size, self.length)

@@ -26,10 +26,12 @@ SLIGHTLY = 1 + 1e-5
 class Fault:
     """A planted mistake.
 
-    where       "op", "recipe", "program", "weights" or "data"; the latter two need no new program
+    where       "op", "recipe", "program", "threads", "weights" or "data"; the latter two need no
+                new program
     sentence    what is wrong, for people
     model       where it is planted, in `mode` and with `recipe` (empty: the model's own)
-    change      op: operation -> function of (the sound vocabulary, the program's dtype, the
+    change      op, and threads, of which there have to be two or more: operation -> function of
+                (the sound vocabulary, the program's dtype, the
                 operation's arguments); recipe: recipe -> recipe; program: program -> program;
                 weights: tensors -> those of them that change; data: (batch, dtype) -> batch
     infer       whether an adapter that only infers can have it and shows it
@@ -74,10 +76,11 @@ for _name in NAMES + FORMS:
 # -- planting --------------------------------------------------------------------------------------
 
 
-def in_ops(ops: Ops, name: str, dtype: str) -> Ops:
-    """`ops` with the fault called `name` (empty: none), if it is one of operations."""
-    fault = find(name)
-    return FaultyOps(ops, fault.change, dtype) if fault and fault.where == "op" else ops
+def in_ops(ops: Ops, name: str, dtype: str, *, threads: int = 1) -> Ops:
+    """`ops` with the fault called `name` (empty: none), if it is one of operations; with several
+    `threads`, also if it is one that shows there alone."""
+    fault, places = find(name), ("op", "threads") if threads > 1 else ("op",)
+    return FaultyOps(ops, fault.change, dtype) if fault and fault.where in places else ops
 
 
 def in_recipe(recipe: Recipe, name: str) -> Recipe:
@@ -525,6 +528,26 @@ _RECIPES = (
 )  # fmt: skip
 
 
+# -- threads ---------------------------------------------------------------------------------------
+
+
+def _first_scaled(name: str) -> dict[str, Callable[..., Any]]:
+    def op(ops: Ops, dtype: str, *arguments: Any, **keywords: Any) -> Any:
+        result = getattr(ops, name)(*arguments, **keywords)
+        first, *rest = result if isinstance(result, tuple) else (result,)
+        first = ops.multiply(first, ops.constant(np.asarray(1.001)))
+        return (first, *rest) if rest else first
+
+    return {name: op}
+
+
+_THREADS = tuple(
+    Fault(f"two_threads_{op}", "threads", f"{op} is wrong with two threads", op,
+          _first_scaled(op), mode="infer")
+    for op in ("lstm", "layer_norm", "attention", "gelu")
+)  # fmt: skip
+
+
 # -- programs --------------------------------------------------------------------------------------
 
 
@@ -630,7 +653,9 @@ _DATA = (
 )  # fmt: skip
 
 #: Name -> fault.
-FAULTS: dict[str, Fault] = {f.name: f for f in (*_OPS, *_RECIPES, *_PROGRAMS, *_WEIGHTS, *_DATA)}
+FAULTS: dict[str, Fault] = {
+    f.name: f for f in (*_OPS, *_RECIPES, *_THREADS, *_PROGRAMS, *_WEIGHTS, *_DATA)
+}
 
 
 # -- what is no fault ------------------------------------------------------------------------------

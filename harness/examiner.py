@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from harness import clock
+from harness import clock, turns
 from harness.client import EXPLAINED, Client, WorkerFailure
 from harness.memo import Memo
 from harness.pool import Pool
 from harness.protocol import load_tensors, save_tensors
-from numerics import examination, exercises, floor
+from numerics import determinism, examination, exercises, floor, judge
 from numerics.errors import normwise
 from numerics.exercises import Exercise
 from numerics.judge import Judgement
@@ -162,16 +162,18 @@ class Examiner:
                 {key: failure for key, failure in failed.items() if key in keys},
             )
 
-    def once(self, exercises_: Sequence[Exercise], case: Case, client: Client) -> list[Judgement]:
+    def once(
+        self, exercises_: Sequence[Exercise], case: Case, client: Client, *, fault: str = ""
+    ) -> list[Judgement]:
         """Judgements on exercises that are not in a table, in float64: results and, where the
-        adapter differentiates, gradients. Raises WorkerFailure."""
+        adapter differentiates, gradients; with a planted `fault`. Raises WorkerFailure."""
         asked = list({exercise.key: exercise for exercise in exercises_}.values())
         inputs = self._pool.scratch_file("drawn.npz")
         save_tensors(inputs, self._handed(asked))
         rows = []
         for mode in ("infer", "train"):
             now = dataclasses.replace(case, mode=mode)
-            runs, failed = self._ask(now, client, [None], asked=asked, inputs=inputs)
+            runs, failed = self._ask(now, client, [None], asked=asked, inputs=inputs, fault=fault)
             rows += self._judged(asked, Answers(runs[0], failed), {}, case.precision)
         inputs.unlink()
         return rows
@@ -218,7 +220,7 @@ class Examiner:
         (clean, *runs), _ = self._ask(exact, client, [None, *noises], asked=asked, inputs=inputs)
         found = {}
         for exercise in asked:
-            for name, value in clean.get(exercise.key, {}).items():
+            for name, value in turns.split(clean.get(exercise.key, {}))[0].items():
                 errors = [normwise(run[exercise.key][name], value) for run in runs]
                 finite = [error for error in errors if math.isfinite(error)]
                 rms = math.sqrt(np.mean(np.square(finite))) if finite else 0.0
@@ -241,11 +243,13 @@ class Examiner:
             if exercise.key in answers.failed:
                 rows.append(_without(exercise, answers.failed[exercise.key]))
                 continue
-            own = answers.results[exercise.key]
+            own, again = turns.split(answers.results[exercise.key])
             prefix = f"{exercise.key}:"
             about = {n.removeprefix(prefix): f for n, f in floors.items() if n.startswith(prefix)}
             reference = self.expected(exercise)
             rows += examination.results(exercise, own, reference, about, precision)
+            first = judge.Reference(own, "", about, judge.BITS[precision])
+            rows += determinism.memory(again, first, precision, of=exercise.name)
         return rows
 
     def _ask(
@@ -257,6 +261,7 @@ class Examiner:
         asked: Sequence[Exercise] | None = None,
         inputs: Path | None = None,
         until: float | None = None,
+        fault: str = "",
     ) -> tuple[list[dict[str, dict[str, np.ndarray]]], Mapping[str, Mapping[str, str]]]:
         asked = self.exercises(case) if asked is None else asked
         deadline = until or clock.now() + self._pool.settings.case_timeout
@@ -268,6 +273,7 @@ class Examiner:
             calls={e.key: dataclasses.asdict(e.call) for e in asked},
             by={e.key: list(e.by) for e in asked if case.mode == "train"},
             noises=list(noises),
+            fault=fault,
             inputs=str(inputs or self._inputs_file(case)),
             out=str(out),
         )
@@ -328,7 +334,7 @@ def _numbers(case: Case) -> tuple[str, ...]:
 
 
 def _setting(case: Case) -> dict[str, Any]:
-    return {"device": case.device, "precision": case.precision, "threads": 1}
+    return {"device": case.device, "precision": case.precision, "threads": case.threads or 1}
 
 
 def _outputs(tensors: Tensors) -> Tensors:

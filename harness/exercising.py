@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from adapters import faults
 from adapters.base import Adapter, Function, Setting, Unsupported
 from adapters.exercise import Call, part, together
-from harness import switches
+from adapters.ops import Ops
+from harness import switches, turns
 
 Tensors = Mapping[str, np.ndarray]
 Explain = Callable[[Exception], dict[str, str]]
@@ -22,18 +25,22 @@ def run(
     tensors: Tensors,
     *,
     explain: Explain,
+    fault: str = "",
 ) -> tuple[dict[str, np.ndarray], dict[str, dict[str, str]]]:
     """Results of the calls, each name after its call's key and a colon, and key -> why a call has
     none.
 
     by          key -> inputs by which a call is differentiated; without one its outputs are wanted
     tensors     `KEY:NAME` inputs and `cotangent:KEY:NAME` cotangents
+    fault       of operations, planted to try the judge (`adapters.faults`)
+
+    Every call is made again over other free memory: what differs comes as `KEY:again:NAME`.
 
     All calls make one program: a compiler is slow to start. Where that fails, each is run alone, to
     find out which of them it was.
     """
     try:
-        return _run(adapter, calls, by, setting, tensors), {}
+        return _run(adapter, calls, by, setting, tensors, fault), {}
     except Exception as error:
         if len(calls) == 1:
             return {}, {next(iter(calls)): explain(error)}
@@ -41,7 +48,7 @@ def run(
     failed: dict[str, dict[str, str]] = {}
     for key, call in calls.items():
         try:
-            found |= _run(adapter, {key: call}, by, setting, tensors)
+            found |= _run(adapter, {key: call}, by, setting, tensors, fault)
         except Exception as error:
             failed[key] = explain(error)
     return found, failed
@@ -53,14 +60,21 @@ def _run(
     by: Mapping[str, Sequence[str]],
     setting: Setting,
     tensors: Tensors,
+    fault: str,
 ) -> dict[str, np.ndarray]:
-    function = adapter.function(together(calls), setting)
+    body = together(calls)
+
+    def faulty(ops: Ops, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return body(faults.in_ops(ops, fault, setting.dtype, threads=setting.threads), inputs)
+
+    function = adapter.function(faulty if fault else body, setting)
     inputs = {f"{key}:{name}": value for key in calls for name, value in part(tensors, key).items()}
     names = [f"{key}:{name}" for key in calls for name in by.get(key, ())]
+    repeat = setting.noise is None
     if not names:
-        results = function(inputs)
+        results = turns.twice(lambda: function(inputs), repeat=repeat)
         _require_compiled(function)
-        return results
+        return _marked(results)
     prefix = "cotangent:"
     seeds = {
         name.removeprefix(prefix): value
@@ -69,9 +83,23 @@ def _run(
     }
     if not seeds:
         raise Unsupported("nothing to differentiate: no result is a floating-point number")
-    found = function.pullback(inputs, seeds, names)
+
+    def gradients() -> dict[str, np.ndarray]:
+        found = function.pullback(inputs, seeds, names)
+        return {_as_gradient(name): value for name, value in found.items()}
+
+    results = turns.twice(gradients, repeat=repeat)
     _require_compiled(function)
-    return {_as_gradient(name): value for name, value in found.items()}
+    return _marked(results)
+
+
+def _marked(tensors: Tensors) -> dict[str, np.ndarray]:
+    """With the mark of a repeated call behind the key instead of before it."""
+    first, again = turns.split(tensors)
+    for name, value in again.items():
+        key, _, tensor = name.partition(":")
+        first[f"{key}:{turns.AGAIN}{tensor}"] = value
+    return first
 
 
 def _as_gradient(name: str) -> str:

@@ -202,9 +202,9 @@ class Pool:
         return self.settings.scratch / f"{next(self._numbers)}-{name}"
 
     def threads(self, role: Role) -> int:
-        """Threads of a worker. One, where no time is taken: sums come out in the same order
-        everywhere, and a busy machine cannot make it wait for itself."""
-        return 1 if role.purpose == "judge" else role.threads or self.settings.threads
+        """Threads of a worker. One, where no time is taken and a case does not ask for more: sums
+        come out in the same order everywhere, and a busy machine cannot make it wait for itself."""
+        return role.threads or (1 if role.purpose == "judge" else self.settings.threads)
 
     def spec(
         self, case: Case, role: Role, noise: Noise | None = None, *, fault: str = ""

@@ -96,6 +96,7 @@ class Requests:
         noises: list[dict[str, Any] | None],
         inputs: str,
         out: str,
+        fault: str = "",
     ) -> dict[str, Any]:
         """Runs calls (`harness.exercising.run`), once for each of `noises`, whose number comes
         before the names of the results in `out`."""
@@ -109,6 +110,7 @@ class Requests:
                 Setting(**setting, noise=Noise(**noise) if noise else None),
                 load_tensors(Path(inputs)),
                 explain=self._explained,
+                fault=fault,
             )
             tensors |= {f"{number}:{name}": value for name, value in found.items()}
             failed |= without

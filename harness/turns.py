@@ -109,13 +109,19 @@ def twice(call: Callable[[], Tensors], *, repeat: bool) -> dict[str, np.ndarray]
 
 def _differing(second: Tensors, first: Tensors) -> dict[str, np.ndarray]:
     """The tensors of a second call that are not those of the first, by AGAIN and their names."""
-    return {AGAIN + n: value for n, value in second.items() if not _same(value, first[n])}
+    return {AGAIN + n: value for n, value in second.items() if not _equal(value, first[n])}
 
 
 def split(tensors: Tensors) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """(the tensors, those of them that a repeated call gave otherwise), both by their names."""
     again = {n.removeprefix(AGAIN): t for n, t in tensors.items() if n.startswith(AGAIN)}
     return {n: t for n, t in tensors.items() if not n.startswith(AGAIN)}, again
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two results are equal, NaN to NaN."""
+    floats = a.dtype.kind == "f" and a.dtype == b.dtype
+    return _same(a, b) or (floats and np.array_equal(a, b, equal_nan=True))
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -50,9 +50,10 @@ def row(variant: str, again: Tensors, first: Tensors, floors: Mapping[str, float
     return Judgement("repeat", variant, ratio * floor, floor, ratio, verdict, source, reason)
 
 
-def memory(again: Tensors, first: Reference, precision: str) -> list[Judgement]:
+def memory(again: Tensors, first: Reference, precision: str, *, of: str = "") -> list[Judgement]:
     """The judgement on what a call gave otherwise over other free memory than the call before,
-    whose tensors are `first`: of the tensor that differs most. Empty where nothing differs."""
+    whose tensors are `first`: of the tensor that differs most, and what it is `of`. Empty where
+    nothing differs."""
     judged = judge.identity if precision == "fp64" else partial(judge.precision, name=precision)
     rows = judged(again, first)
     worst = judge.worst(rows)
@@ -60,6 +61,7 @@ def memory(again: Tensors, first: Reference, precision: str) -> list[Judgement]:
         return []
     bad = worst.verdict in ("divergent", "mistrusted")
     tensor = worst.tensor if worst.tensor == worst.quantity else f"{worst.quantity} {worst.tensor}"
+    tensor = f"{of}: {tensor}" if of else tensor
     return [
         replace(
             worst, quantity="again", tensor=tensor, verdict="divergent" if bad else worst.verdict,

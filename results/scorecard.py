@@ -26,6 +26,7 @@ SECTIONS: Mapping[str, tuple[Callable[[Case], bool], Callable[[Case], str]]] = {
     "operations": (lambda c: (c.suite, c.mode) == ("operations", "infer"), lambda c: c.model),
     "their gradients": (lambda c: (c.suite, c.mode) == ("operations", "train"), lambda c: c.model),
     "compositions": (lambda c: c.suite == "compositions", lambda c: c.model),
+    "threads": (lambda c: c.suite == "threads", lambda c: c.model),
     "sizes": (lambda c: c.suite == "sizes", lambda c: c.model),
     "models": (lambda c: (c.suite, c.mode) == ("conformance", "infer"), lambda c: c.model),
     "model gradients": (lambda c: (c.suite, c.mode) == ("conformance", "train"), lambda c: c.model),

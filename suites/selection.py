@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,13 +74,15 @@ class Table:
     `in_turn` has one function do the exercises of a subject, one after the other. Of a `whole`
     table preset quick asks all that there is in a precision, also of adapters that take long to
     start, in shared programs. Subjects in `later` it does not ask of adapters that are named
-    there."""
+    there, and nothing of those in `spared`. `threads` are those of the workers; 0: one."""
 
     suite: str
     exercises: Callable[[], Sequence[Exercise]]
     in_turn: bool = False
     whole: bool = False
     later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spared: tuple[str, ...] = ()
+    threads: int = 0
 
     def subjects(self) -> dict[str, list[Exercise]]:
         """The exercises by what they are about."""
@@ -182,13 +185,15 @@ class Selection:
                     own = [e for e in exercises if mode == "infer" or e.by]
                     own = [e for e in own if precision in e.precisions]
                     for adapter in self.registry.select(self.adapters):
-                        if self.preset == "quick" and subject in table.later.get(adapter, ()):
+                        later = adapter in table.spared or subject in table.later.get(adapter, ())
+                        if self.preset == "quick" and later:
                             continue
                         asked = self._asked(
                             adapter, precision, own, whole=table.in_turn or table.whole
                         )
                         if asked:
                             case = self._case(table.suite, mode, subject, adapter, precision)
+                            case = dataclasses.replace(case, threads=table.threads)
                             found[case] = asked
         return found
 

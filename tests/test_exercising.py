@@ -106,3 +106,32 @@ def test_results_have_the_precision_s_dtype(precision):
         Adapter(), {"a": Call("relu")}, {}, Setting("cpu", precision, 1), {"a:x": X}, explain=str
     )
     assert found["a:output"].dtype == {"fp64": np.float64, "fp32": np.float32}[precision]
+
+
+class Careless(NumpyOps):
+    """Its maximum is one over memory that nobody wrote, too."""
+
+    def relu(self, x):
+        return super().relu(x) + max(np.empty(2**16, np.float32).max(), 0)
+
+
+def test_what_differs_over_other_free_memory_comes_beside_the_result():
+    adapter = Adapter()
+    adapter.ops = Careless
+    calls = {"a": Call("relu"), "b": Call("transpose", {"axes": [1, 0]})}
+    found, _ = exercising.run(adapter, calls, {}, SETTING, {"a:x": X, "b:x": X}, explain=str)
+    np.testing.assert_array_equal(found["a:output"], np.maximum(X, 0))
+    assert (found["a:again:output"] > 1e38).all()
+    assert not [name for name in found if name.startswith("b:again")]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_fault_of_threads_shows_with_several(threads):
+    adapter = Adapter()
+    adapter.ops = NumpyOps
+    found, _ = exercising.run(
+        adapter, {"a": Call("gelu")}, {}, Setting("cpu", "fp64", threads), {"a:x": X},
+        explain=str, fault="two_threads_gelu",
+    )  # fmt: skip
+    right = np.array_equal(found["a:output"], NumpyOps().gelu(X))
+    assert right == (threads == 1)

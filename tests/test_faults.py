@@ -137,6 +137,8 @@ def test_a_fault_acts_in_its_own_place_only():
     recipe, batch = RECIPES["adamw"], {"x": np.ones((2, 3)), "y": np.ones(2)}
     assert faults.in_ops(OPS, "weight_scaled", "float64") is OPS
     assert faults.in_ops(OPS, "", "float64") is OPS
+    assert faults.in_ops(OPS, "two_threads_gelu", "float64") is OPS
+    assert faults.in_ops(OPS, "two_threads_gelu", "float64", threads=2) is not OPS
     assert faults.in_recipe(recipe, "gelu_tanh") is recipe
     assert faults.in_weights(batch, "gelu_tanh") == batch
     assert faults.in_batch(batch, "gelu_tanh", "float64") == batch
@@ -146,7 +148,7 @@ def test_a_fault_acts_in_its_own_place_only():
 
 def test_there_are_faults_of_every_kind_and_for_every_model():
     assert {fault.where for fault in FAULTS.values()} == {
-        "op", "recipe", "program", "weights", "data"
+        "op", "recipe", "threads", "program", "weights", "data"
     }  # fmt: skip
     assert {fault.model for fault in FAULTS.values()} >= {"mlp", "convnet", "vit"}
     assert len(FAULTS) > 69  # as many as in the experiment of docs/numerics.md

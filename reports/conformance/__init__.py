@@ -19,6 +19,7 @@ from results.records import Case
 TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
     "operations": exercises.operations,
     "compositions": exercises.compositions,
+    "threads": exercises.threads,
     "sizes": exercises.sizes,
     "autodiff": exercises.autodiff,
     "control": control_flow.control_flow,
@@ -29,7 +30,7 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
 #: Suites that a section of their own shows whole.
 _ELSEWHERE = ("convergence",)
 #: Suites whose cases are so many that those without a fault are shown in their topic alone.
-EXERCISES = ("operations", "compositions", "sizes", "autodiff", "control", "traps")
+EXERCISES = ("operations", "compositions", "threads", "sizes", "autodiff", "control", "traps")
 
 
 def topics(data: RunData) -> list[Topic]:

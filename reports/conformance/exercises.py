@@ -22,6 +22,11 @@ def compositions(data: RunData) -> Topic | None:
     return _topic(data, "compositions", "Compositions", "Composition", note)
 
 
+def threads(data: RunData) -> Topic | None:
+    note = f"Operations on tensors that two threads divide between them. {_READING}"
+    return _topic(data, "threads", "Threads", "Operation", note)
+
+
 def sizes(data: RunData) -> Topic | None:
     note = (
         "Every operation at sizes around the thresholds of kernels, and of every remainder by the "
