@@ -163,7 +163,7 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
     ways = {("torch", "eager"), ("torch", "inductor"), ("tensorflow", "graph"),
             ("tensorflow", "xla"), ("jax", "xla"), ("onnxruntime", "graph"),
             ("litert", "graph")}  # fmt: skip
-    from suites.conformance import autodiff, compositions, control, operations, traps
+    from suites.conformance import autodiff, compositions, control, operations, threads, traps
     from suites.session import DEVIATIONS
 
     tables = {
@@ -171,6 +171,7 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
         "compositions": compositions,
         "autodiff": autodiff,
         "control": control,
+        "threads": threads,
         "traps": traps,
     }
     findings = (DEVIATIONS.parents[2] / "docs" / "findings.md").read_text().splitlines()

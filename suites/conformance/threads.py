@@ -47,8 +47,8 @@ def _all() -> Iterator[Exercise]:
     channels = {"scale": (16,), "offset": (16,)}
     yield of("group_norm", {"x": (5, 31, 33, 16)} | channels, groups=4, epsilon=1e-5)
     running = {"mean": (16,), "var": np.linspace(0.5, 2, 16)}
-    yield of("batch_norm", {"x": (5, 31, 33, 16)} | channels | running, train=True, momentum=0.1,
-             epsilon=1e-5)  # fmt: skip
+    yield of("batch_norm", {"x": (5, 31, 33, 16)} | channels | running, body="batch_norm_output",
+             train=True, momentum=0.1, epsilon=1e-5)  # fmt: skip
     yield of("softmax", {"x": _PARTS})
     yield of("cross_entropy", {"logits": (513, 129), "labels": labels(129, 513)}, by=("logits",))
     for op in ("sum", "mean", "variance", "max"):
