@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -175,9 +175,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     elif session.spread:
         test = options.test_id(pyfuncitem)
         try:
-            _end(session, session.taken(test, case, reproduce=_reproduce(pyfuncitem)))
+            told = session.taken(test, case, reproduce=_reproduce(pyfuncitem))
         except StoreError as error:
             _stop(error)
+        if case.suite.startswith("sweep_"):
+            _end_curve(told)
+        else:
+            _end(session, told[0])
     else:
         return None
     return True
@@ -350,13 +354,19 @@ def curve(
                 point = points.send(rate)
             except StopIteration:
                 break
-        for outcome in outcomes:
-            if outcome.status not in ("ok", "out_of_memory", "unsupported"):
-                _end_test(outcome)
-        if not any(outcome.status == "ok" for outcome in outcomes):
-            _end_test(outcomes[0])
+        _end_curve(outcomes)
 
     return draw
+
+
+def _end_curve(outcomes: Sequence[Outcome]) -> None:
+    """Ends a test as the points of its curve did."""
+    __tracebackhide__ = True
+    for outcome in outcomes:
+        if outcome.status not in ("ok", "out_of_memory", "unsupported"):
+            _end_test(outcome)
+    if not any(outcome.status == "ok" for outcome in outcomes):
+        _end_test(outcomes[0])
 
 
 def _point(

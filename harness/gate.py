@@ -194,12 +194,12 @@ class Gate:
                 if second is None:
                     second = self._again(own, cases[case], first)
                 again[case.suite + "/" + case.key] = _after(first, second)
-        rejected = gate.holm({name: d.p for name, d in again.items() if d.p is not None})
+        corrected = over_all(again)
         for case, decisions in found.decisions.items():
             name = case.suite + "/" + case.key
             if name not in again:
                 continue
-            held = settled(again[name], rejected=name in rejected)
+            held = corrected[name]
             self._runner.keep(held)
             decisions[:] = [held if d.metric == held.metric else d for d in decisions]
 
@@ -240,6 +240,12 @@ def _after(first: Decision, second: Decision) -> Decision:
     assert first.ratio is not None
     was = f"flagged at {first.ratio:.3f} by {len(first.ratios)} pairs"
     return replace(second, case=first.case, reason=f"{was}; {second.reason}")
+
+
+def over_all(seconds: Mapping[str, Decision]) -> dict[str, Decision]:
+    """The decisions that hold of those of the second stage, by name (Holm, over all of them)."""
+    rejected = gate.holm({name: d.p for name, d in seconds.items() if d.p is not None})
+    return {name: settled(d, rejected=name in rejected) for name, d in seconds.items()}
 
 
 def settled(second: Decision, *, rejected: bool) -> Decision:

@@ -95,7 +95,7 @@ def compare(base: Run, head: Run, policy: Policy) -> Comparison:
         notes += [f"{name}: {problem}" for problem in run.problems]
     return Comparison(
         corrected(decisions),
-        machines.differences(*environments),
+        [*machines.differences(*environments), *machines.moved(head.facts, base.facts)],
         settings.differences(*environments),
         notes,
         standing.neither(base, head),

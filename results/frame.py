@@ -15,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from results import machines
 from results.derived import derived
 from results.describe import NO_OUTCOME
 from results.foreign import TOOLS
 from results.records import Agreement, Case, CaseRecord, Facts, Limit
 from results.store import Run
-from results.summary import measured
+from results.summary import Figure, measured
 
 CASE = tuple(field.name for field in dataclasses.fields(Case))
 
@@ -146,7 +147,7 @@ def summary(run: Run) -> pd.DataFrame:
         for row in state[state["published"]].to_dict("records")
     }
     figures = measured(run.measurements)
-    figures += derived([f for f in figures if f.case in shown], _limits(run))
+    figures += _derived([f for f in figures if f.case in shown], run)
     columns: dict[str, list[Any]] = {
         "metric": [figure.metric for figure in figures],
         "unit": [figure.unit for figure in figures],
@@ -163,9 +164,22 @@ def summary(run: Run) -> pd.DataFrame:
     return table.merge(state, on=list(CASE), how="left")
 
 
+def _derived(figures: Sequence[Figure], run: Run) -> list[Figure]:
+    """What follows from the figures of each machine that ran cases, and from its own limits."""
+    where, known = machines.places(run.facts), _limits(run)
+    by_machine: dict[str, list[Figure]] = defaultdict(list)
+    for figure in figures:
+        by_machine[where.get(figure.case, "")].append(figure)
+    return [
+        made
+        for machine, own in by_machine.items()
+        for made in derived(own, [limit for limit in known if limit.machine == machine])
+    ]
+
+
 def limits(run: Run) -> pd.DataFrame:
-    """One row per limit of the machine: limit, unit, value, adapter, device, threads, measured;
-    of each limit and device the largest, which is the machine's, first."""
+    """One row per limit of the machine: limit, unit, value, adapter, device, threads, measured,
+    machine; of each limit and device the largest, which is the machine's, first."""
     names = [field.name for field in dataclasses.fields(Limit)]
     found = sorted(_limits(run), key=lambda x: (x.device, x.limit, -x.value, x.adapter))
     frame = pd.DataFrame({name: [getattr(x, name) for x in found] for name in names})

@@ -111,14 +111,15 @@ def series(runs: Iterable[Run], *, metrics: Sequence[str] = METRICS) -> list[Ser
     for run in runs:
         fine = {outcome.case for outcome in run.outcomes if outcome.status == "ok"}
         machine, made = machines.name(run.environment), settings.name(run.environment)
-        lines = foreign.lines(run)
+        lines, where = foreign.lines(run), machines.places(run.facts)
         versions = machines.versions(run.environment)
         for figure in measured(run.measurements):
             if figure.metric in metrics and figure.case in fine and figure.value.median > 0:
                 started = str(run.environment.get("started", ""))
                 point = Point(run.run_id, started, figure.value.median, versions)
                 settled = lines.get(figure.case, made)
-                found[figure.case, figure.metric, machine, settled].append(point)
+                ran_on = where[figure.case].split()[-1] if figure.case in where else machine
+                found[figure.case, figure.metric, ran_on, settled].append(point)
     return [
         Series(*key, tuple(points), tuple(changes(points)))
         for key, points in sorted(found.items(), key=lambda item: item[0])

@@ -6,10 +6,11 @@ Stored environments are read leniently: what one of them lacks, or holds in anot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from results import describe, display
+from results.records import Case, Facts
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -32,6 +33,32 @@ def name(environment: Mapping[str, Any]) -> str:
     """What tells a machine from others: its fingerprint's id; empty where there is none."""
     fields = _get(environment, "fingerprint")
     return describe.text(_get(fields, "id")) if isinstance(fields, Mapping) else ""
+
+
+def places(facts: Iterable[Facts]) -> dict[Case, str]:
+    """Case -> `place` of the machine that ran it, of those that were given to another machine."""
+    told = {record.case: record.facts.get("ran_on") for record in facts}
+    return {case: place(where) for case, where in told.items() if isinstance(where, Mapping)}
+
+
+def place(ran_on: Mapping[str, Any]) -> str:
+    """What tells a machine of one run from the others: its host and its fingerprint's id."""
+    return f"{describe.text(_get(ran_on, 'host'))} {describe.text(_get(ran_on, 'id'))}"
+
+
+def moved(head: Iterable[Facts], base: Iterable[Facts]) -> list[str]:
+    """A sentence where cases that both runs gave to other machines ran on another kind of machine
+    in head than in base."""
+    now, before = places(head), places(base)
+    kinds = {c: (now[c].split()[-1:], before[c].split()[-1:]) for c in now if c in before}
+    cases = [case for case, (new, old) in kinds.items() if new != old]
+    if not cases and set(now).isdisjoint(before) and bool(now) != bool(before):
+        return ["the cases of one run, but not of the other, ran on other machines than its own"]
+    noun = "case ran" if len(cases) == 1 else "cases ran"
+    first = (
+        f", such as {cases[0].key}: {now[cases[0]]}, but was {before[cases[0]]}" if cases else ""
+    )
+    return [f"{len(cases)} {noun} on another kind of machine{first}"] if cases else []
 
 
 def versions(environment: Mapping[str, Any]) -> dict[str, str]:

@@ -212,6 +212,7 @@ class Limit:
     device: str
     threads: int
     measured: str  # the time, ISO 8601: it may be older than the run
+    machine: str = ""  # `results.machines.place` where that is not the run's own
 
     def __post_init__(self) -> None:
         _one_of("limit", self.limit, LIMITS)

@@ -14,6 +14,12 @@ from results.records import Case
 from suites.selection import SWEEPS
 
 SUITES = Path(__file__).resolve().parent
+#: Of the options with one value that decide how a case runs.
+DEFAULTS: dict[str, Any] = {
+    "device": "cpu", "preset": "quick", "size": "", "allocator": "pinned", "isa": "native",
+    "isolation": None, "threads": None, "policy": None, "case_timeout": 300.0,
+    "memory_limit": None, "wait_for_gpu": 0.0,
+}  # fmt: skip
 
 
 def add(parser: pytest.Parser) -> None:
@@ -106,7 +112,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption(
         "--case-timeout",
         type=float,
-        default=300.0,
+        default=DEFAULTS["case_timeout"],
         metavar="SECONDS",
         help="time limit of one case",
     )
@@ -164,14 +170,13 @@ def same(option: Any, case: Case | None) -> list[str]:
     name selects more than a preset does, so that a case's own names are among them."""
     words = ["--benchmark"] if option.benchmark else []
     for name in ("adapter", "model", "precision"):
-        if case is not None and getattr(option, f"{name}s"):
-            words += [f"--{name}s", getattr(case, name)]
-    words += ["--strict-deviations"] if option.strict_deviations else []
-    defaults = {"device": "cpu", "preset": "quick", "size": "", "allocator": "pinned"}
-    defaults |= {"isa": "native"}
-    for name, default in {**defaults, "isolation": None, "threads": None, "policy": None}.items():
+        if asked := getattr(option, f"{name}s"):
+            words += [f"--{name}s", getattr(case, name) if case else ",".join(asked)]
+    for name in ("strict_deviations", "traces", "share_gpu"):
+        words += ["--" + name.replace("_", "-")] if getattr(option, name) else []
+    for name, default in DEFAULTS.items():
         if getattr(option, name) != default:
-            words += [f"--{name}", str(getattr(option, name))]
+            words += ["--" + name.replace("_", "-"), str(getattr(option, name))]
     for name in ("adapter_module", "python", "sweep", "against"):
         for value in getattr(option, name):
             words += ["--" + name.replace("_", "-"), value]

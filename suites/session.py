@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import os
@@ -10,7 +11,8 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,10 +20,10 @@ from adapters import releases
 from adapters.registry import Registry, UnknownName
 from harness import clock, conditions, revision
 from harness.arms import HERE, Base
-from harness.client import PROJECT
+from harness.client import PROJECT, WorkerFailure
 from harness.convergence import SEEDS
 from harness.environment import describe, physical_cores, usable_memory
-from harness.gate import CANARY, UNRELIABLE
+from harness.gate import CANARY, UNRELIABLE, over_all
 from harness.guard import Guard
 from harness.memo import Memo
 from harness.pool import SEED, Pool, Settings
@@ -37,7 +39,7 @@ from results.records import Case, CaseRecord, Decision, Facts, Limit, Outcome
 from results.store import Run, RunWriter, StoreError
 from suites import limits, options, spread
 from suites.selection import Selection, Table
-from suites.spread import Spread
+from suites.spread import Answer, Spread
 
 MEMORY_SHARE = 0.8  # of the memory that this process may use, at which a worker is killed
 #: Options that a resumed run has to share with the run that it resumes.
@@ -113,6 +115,7 @@ class Session:
         self.processes = PROCESSES[option.preset]
         self._runner: Runner | None = None
         self._lock: IO[str] | None = None
+        self._corrected: dict[Decision, Decision] = {}  # of a gate on other machines
         try:
             self._before = self._resumed()
         except StoreError:
@@ -166,32 +169,49 @@ class Session:
         """How a case ended; None where it was not begun."""
         return self.store.outcomes.get(case) if self._runner is not None else None
 
-    def taken(self, test: str, case: Case, *, reproduce: str) -> Outcome:
-        """How a case ended on another machine; its records are this run's from now on. All tests
-        are given away when the first is asked for."""
+    def taken(self, test: str, case: Case, *, reproduce: str) -> list[Outcome]:
+        """How a case, or every point of its curve, ended on another machine; its records are this
+        run's from now on. All tests are given away when the first is asked for."""
         assert self.spread is not None
         runner = self.runner
-        if self.tests:
-            self.spread.submit(self.tests)
-            self.tests = {}
         start, found, problem = clock.now(), [], ("", "")
         try:
-            answer = self.spread.answer(test)
+            answer = self._answer(test)
             found = spread.records(answer)
-            self.store.append(Facts(case, {"ran_on": dict(answer.machine)}))
+            self._keep_traces(answer.traces)
             tail = answer.tail.strip().splitlines()[-1:]
             problem = ("failed", f"the machine sent no outcome; it last printed: {''.join(tail)}")
         except spread.Lost as lost:
             problem = ("crashed", str(lost))
         except spread.SpreadError as error:
             problem = ("failed", str(error))
-        own = [r for r in found if isinstance(r, Outcome) and r.case == case]
-        outcome = own[0] if own else Outcome(case, *problem, clock.now() - start, reproduce)
+        own = [r for r in found if isinstance(r, Outcome) and _of_one_test(r.case, case)]
+        own = own or [Outcome(case, *problem, clock.now() - start, reproduce)]
+        found = [self._corrected.get(r, r) if isinstance(r, Decision) else r for r in found]
         for record in found:
             if record not in own and not (isinstance(record, Outcome) and self._known(record)):
                 self.store.append(record)
-        runner.ended_elsewhere(outcome)
-        return outcome
+        for outcome in own:
+            if found:
+                self.store.append(Facts(outcome.case, {"ran_on": dict(answer.machine)}))
+            runner.ended_elsewhere(outcome)
+        return own
+
+    def _answer(self, test: str) -> Answer:
+        """What came of a test elsewhere. A gate's decisions hold once all are there: how many were
+        flagged is part of them. Raises Lost and SpreadError."""
+        assert self.spread is not None
+        if self.tests:
+            self.spread.submit(self.tests)
+            gated = [name for name in self.tests if name.startswith("suites/gate/")]
+            self.tests = {}
+            self._corrected = corrected_over_all(self.spread.peek(gated))
+        return self.spread.answer(test)
+
+    def _keep_traces(self, traces: Mapping[str, bytes]) -> None:
+        for name, content in traces.items():
+            (self.store.folder / TRACES).mkdir(exist_ok=True)
+            (self.store.folder / TRACES / Path(name).name).write_bytes(content)
 
     def _known(self, outcome: Outcome) -> bool:
         """Whether this run has an outcome of that case already: several machines have the same
@@ -218,6 +238,8 @@ class Session:
         """What the machine can do at most: as the resumed run holds it, as an earlier run on this
         machine measured it, or measured now. Raises WorkerFailure where no adapter can."""
         runner = self.runner
+        if self.spread is not None:
+            return self._limits_elsewhere(self.spread, limit)
         taken_over = [r for r in (self._before.limits if self._before else ()) if r.limit == limit]
         if taken_over:
             return taken_over
@@ -232,6 +254,29 @@ class Session:
         found = runner.limits(limit, device, adapters)
         if not self._pythons:  # what another interpreter runs is not in the file's name
             limits.write(kept, found)
+        return found
+
+    def _limits_elsewhere(self, machines_: Spread, limit: str) -> list[Limit]:
+        """A limit of every machine, as it measured it: figures are compared with those of the
+        machine that they come from. Raises WorkerFailure."""
+        test = f"suites/performance/test_limits.py::test_limit[{limit}]"
+        adapters = self.registry.select(self.selection.adapters)
+        timeout = self._option.case_timeout * (2 + len(adapters))  # a case may still run there
+        try:
+            answers = machines_.everywhere(test, options.same(self._option, None), timeout=timeout)
+        except spread.SpreadError as error:
+            raise WorkerFailure("failed", str(error)) from None
+        found = [
+            replace(record, machine=machines.place(answer.machine))
+            for answer in answers
+            for record in spread.records(answer)
+            if isinstance(record, Limit) and record.limit == limit
+        ]
+        for one in found:
+            self.store.append(one)
+        if not found:
+            last = " | ".join(answer.tail.strip().splitlines()[-1] for answer in answers)
+            raise WorkerFailure("unsupported", f"no machine measured it: {last}")
         return found
 
     def rate(self, case: Case) -> float | None:
@@ -476,6 +521,26 @@ def _alone(results: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _of_one_test(outcome: Case, case: Case) -> bool:
+    """Whether a case is that of a test, or a point of its curve."""
+    if not case.suite.startswith("sweep_"):
+        return outcome == case
+    return replace(outcome, batch=case.batch, threads=case.threads, length=case.length) == case
+
+
+def corrected_over_all(answers: Sequence[Answer]) -> dict[Decision, Decision]:
+    """What holds of decisions of the second stage that machines made each on its own: by Holm over
+    all of them. What cannot be read is told where its case ends."""
+    seconds: dict[str, Decision] = {}
+    for answer in answers:
+        with contextlib.suppress(spread.SpreadError):
+            for record in spread.records(answer):
+                if isinstance(record, Decision) and record.stage == 2:
+                    seconds[f"{record.case.suite}/{record.case.key}/{record.metric}"] = record
+    held = over_all(seconds)
+    return {seconds[name]: decision for name, decision in held.items()}
 
 
 def _positive(name: str, value: float | None) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from results.records import RecordError, decode
 PROJECT = Path(__file__).resolve().parent.parent
 ATTEMPTS = 2  # of a case whose machine is lost
 CONNECT_SECONDS = 20
+TRACES = "traces"  # in a run's folder
 TAIL = 2000  # characters of what pytest printed, for a reason
 
 
@@ -40,6 +41,7 @@ class Answer:
     lines: tuple[str, ...]
     machine: Mapping[str, Any]
     tail: str
+    traces: Mapping[str, bytes] = field(default_factory=dict)  # by the name of their file
 
 
 class Lost(Exception):
@@ -63,6 +65,8 @@ class Spread:
                 f"no Dask scheduler answers at {address} ({error}); it should be one that "
                 "`dask scheduler` started, such as tcp://10.0.0.1:8786"
             ) from None
+        for worker in self._workers().values():
+            _require_alone(str(worker.get("name")), int(worker["nthreads"]))
         # the scheduler gives a task up when more workers than these died under it
         self._client.run_on_scheduler(_set_allowed_failures, allowed=ATTEMPTS - 1)
         self._resources = {"GPU": 1} if gpu else {}
@@ -71,7 +75,28 @@ class Spread:
     @property
     def machines(self) -> int:
         """How many machines there are now."""
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._workers())
+
+    def _workers(self) -> dict[str, dict[str, Any]]:
+        """What the scheduler knows of each worker, by its address."""
+        return self._client.scheduler_info(n_workers=-1)["workers"]
+
+    def everywhere(self, test: str, arguments: Sequence[str], *, timeout: float) -> list[Answer]:
+        """What came of a test on every machine that there is now. Raises SpreadError."""
+        by_host = {worker["host"]: address for address, worker in self._workers().items()}
+        tasks = [
+            self._client.submit(
+                measure, test, tuple(arguments), resources=self._resources, pure=False,
+                priority=1, workers=[address], allow_other_workers=False,
+            )
+            for address in by_host.values()
+        ]  # fmt: skip
+        try:
+            return [task.result(timeout=timeout) for task in tasks]
+        except SpreadError:
+            raise
+        except Exception as error:
+            raise SpreadError(f"{type(error).__name__}: {error}") from None
 
     def submit(self, tests: Mapping[str, Sequence[str]]) -> None:
         """Has each test run with its arguments of pytest."""
@@ -92,8 +117,18 @@ class Spread:
             raise Lost(
                 f"{ATTEMPTS} machines were lost while they ran it, the last was {worker}"
             ) from None
+        except SpreadError:
+            raise
         except Exception as error:
             raise SpreadError(f"{type(error).__name__}: {error}") from None
+
+    def peek(self, tests: Sequence[str]) -> list[Answer]:
+        """Waits for tests, and returns what came of those that came to something."""
+        from distributed import wait
+
+        tasks = [self._tasks[test] for test in tests]
+        wait(tasks)
+        return [task.result() for task in tasks if task.status == "finished"]
 
     def close(self) -> None:
         """Gives up what has not come back."""
@@ -102,7 +137,12 @@ class Spread:
 
 
 def measure(test: str, arguments: Sequence[str]) -> Answer:
-    """Runs a test on this machine. References are kept beside Assay, for the next one."""
+    """Runs a test on this machine. References are kept beside Assay, for the next one. Raises
+    SpreadError in a Dask worker that would run several at once."""
+    from distributed import get_worker
+
+    worker = get_worker()  # perhaps one that came after the others had been looked at
+    _require_alone(str(worker.name), worker.state.nthreads)
     with tempfile.TemporaryDirectory(prefix="assay-case-") as scratch:
         command = [sys.executable, "-m", "pytest", test, *arguments]
         command += ["--results", scratch, "--report", "none", "-p", "no:cacheprovider"]
@@ -114,8 +154,19 @@ def measure(test: str, arguments: Sequence[str]) -> Answer:
             return Answer((), {}, (done.stdout + done.stderr)[-TAIL:])
         environment = json.loads((folders[0] / store.ENVIRONMENT).read_text(encoding="utf-8"))
         lines = (folders[0] / store.RECORDS).read_text(encoding="utf-8").splitlines()
+        kept = (folders[0] / TRACES).glob("*")
+        traces = {path.name: path.read_bytes() for path in kept}
     machine = {"host": platform.node(), "id": machines.name(environment)}
-    return Answer(tuple(lines), machine, done.stdout[-TAIL:])
+    return Answer(tuple(lines), machine, done.stdout[-TAIL:], traces)
+
+
+def _require_alone(name: str, threads: int) -> None:
+    """Raises SpreadError for a Dask worker with more than one thread."""
+    if threads > 1:
+        raise SpreadError(
+            f"Dask worker {name} has {threads} threads, but should have 1: cases that are measured "
+            "side by side slow each other down. Start it with `dask worker ADDRESS --nthreads 1`"
+        )
 
 
 def _environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from results import frame
 from results.derived import break_even
 from results.metrics import DERIVED, METRICS
-from results.records import Agreement, Case, Limit, Measurement, Outcome
+from results.records import Agreement, Case, Facts, Limit, Measurement, Outcome
 from results.store import Run
 
 JIT = Case("performance", "train", "vit", "small", "jax_jit", "cpu", "fp32", 8)
@@ -166,6 +166,32 @@ def test_no_peak_fraction_without_its_limits_or_of_a_withheld_case():
     assert "peak_fraction" not in rows(work(status="divergent"), LIMITS)
     assert "peak_fraction" not in rows(work(verdict="mistrusted"), LIMITS)
     assert rows(work(on_gpu), LIMITS)["peak_fraction"]["median"] == pytest.approx(1e11 / 3e13)
+
+
+def on(machine, *cases):
+    """Says which machine ran cases."""
+    return [Facts(case, {"ran_on": {"host": machine, "id": "ab12"}}) for case in cases]
+
+
+def test_a_peak_is_that_of_the_machine_that_ran_the_case():
+    figures = {"flops_per_step": 1e9, "bytes_per_step": 1e6, "step_time": 0.01}
+    slow, fast = (
+        replace(limit, value=limit.value / f, machine=f"{name} ab12")
+        for name, f, limit in (("slow", 4, LIMITS[1]), ("fast", 1, LIMITS[1]))
+    )
+    others = [replace(LIMITS[2], machine=limit.machine) for limit in (slow, fast)]
+    for machine, peak in (("slow", slow), ("fast", fast)):
+        found = rows(records(JIT, figures), on(machine, JIT), [slow, fast, *others])
+        assert found["peak_fraction"]["median"] == pytest.approx(1e11 / peak.value)
+    # the launcher's limits are no machine's that ran the case
+    assert "peak_fraction" not in rows(records(JIT, figures), on("slow", JIT), LIMITS)
+
+
+def test_what_ran_on_two_machines_is_not_compared():
+    cases = [part[0].case for part in starts()]
+    same = on("a", *cases)
+    assert "break_even_steps" in rows(*starts(), same)
+    assert "break_even_steps" not in rows(*starts(), same[:-1], on("b", cases[-1]))
 
 
 def test_latency_is_shown_by_its_quantiles_only():

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.environment import physical_cores
+from results import frame, machines
+from results.records import Case, Decision, encode
 from results.store import read, run_folders
-from suites import spread
-from suites.spread import Answer, Spread, SpreadError, records
+from suites import options, spread
+from suites.session import corrected_over_all
+from suites.spread import Answer, Spread, SpreadError, measure, records
 
 ROOT = Path(__file__).resolve().parent.parent
-TOYS = ("backend", "raises", "returns_nan")
+TOYS = ("backend", "raises", "returns_nan", "reaches_limits")
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
 
@@ -35,18 +39,18 @@ def cluster(numpy_alone):
         os.environ.update(before)
 
 
-def suites(cluster, results, *arguments):
+def suites(cluster, results, *arguments, toys=("backend", "raises", "returns_nan")):
     command = [sys.executable, "-m", "pytest", "suites", "--results", str(results), *arguments]
     command += ["--launcher", "dask", "--scheduler", cluster.scheduler_address]
     command += [f"--adapter-module=tests.toys.{name}" for name in TOYS]
     return subprocess.Popen(
-        [*command, "--adapters", ",".join(TOYS)],
+        [*command, "--adapters", ",".join(toys)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
 def ended(process):
-    told, _ = process.communicate(timeout=240)
+    told, _ = process.communicate(timeout=600)
     return process.returncode, told
 
 
@@ -66,6 +70,71 @@ def test_two_machines_make_one_run_that_says_who_ran_what(cluster, tmp_path):
     assert len(ran_on) == 6
     assert all(f.facts["ran_on"]["host"] for f in ran_on)
     assert any(a.case.adapter == "backend" for a in run.agreements)
+
+
+def test_sweeps_and_limits_are_those_of_the_machine_that_ran_them(cluster, tmp_path):
+    chosen = "matmul_fp32 or bandwidth or (test_curve and infer)"
+    options = ["--benchmark", "--sweep=threads", "--size=tiny", "--models=mlp", "--report=none"]
+    options += ["--case-timeout=240", "-k", chosen]
+    code, told = ended(suites(cluster, tmp_path, *options, toys=["reaches_limits"]))  # fmt: skip
+    (folder,) = run_folders(tmp_path)
+    run = read(folder)
+    assert code == 0, told
+    points = [o.case for o in run.outcomes if o.case.suite == "sweep_threads"]
+    assert [point.threads for point in points] == list(range(1, physical_cores() + 1))
+    assert all(outcome.status == "ok" for outcome in run.outcomes)
+    assert all("--case-timeout 240.0" in outcome.reproduce for outcome in run.outcomes)
+    where = machines.places(run.facts)
+    assert {*points} <= {*where}
+    assert {limit.limit for limit in run.limits} == {"matmul_fp32", "bandwidth"}
+    assert {limit.machine for limit in run.limits} == {*where.values()}
+    table = frame.summary(run)
+    assert "peak_fraction" in set(table["metric"])
+
+
+def test_a_worker_that_would_run_cases_side_by_side_is_refused(numpy_alone):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None,
+        scheduler_port=0,
+    ) as wide:  # fmt: skip
+        with pytest.raises(SpreadError, match="has 2 threads, but should have 1"):
+            Spread(wide.scheduler_address, gpu=False)
+        with distributed.Client(wide) as client:  # and one that came later
+            late = client.submit(measure, "suites", ())
+            with pytest.raises(SpreadError, match="--nthreads 1"):
+                late.result(timeout=60)
+
+
+def test_what_was_asked_goes_along():
+    """Every option that decides how a case runs reaches the machine, and `reproduce`."""
+    parser = pytest.Parser()
+    options.add(parser)
+    asked = ("--case-timeout=7 --memory-limit=3 --share-gpu --wait-for-gpu=5 --traces --isa=avx2 "
+             "--strict-deviations --threads=2 --device=cuda").split()  # fmt: skip
+    words = options.same(parser.parse_known_args(asked), None)
+    again = options.same(parser.parse_known_args(words), None)
+    assert words == again
+    for word in asked:
+        name, _, value = word.partition("=")
+        assert name in words
+        assert not value or float_or_text(words[words.index(name) + 1]) == float_or_text(value)
+
+
+def float_or_text(text):
+    return float(text) if text.replace(".", "").isdigit() else text
+
+
+def test_a_gate_s_decisions_are_corrected_over_all_machines():
+    """Each of five machines flags its own case at 3%: among five, that may be chance."""
+    cases = [Case("gate_steps", "infer", m, "tiny", "a", "cpu", "fp32", 4) for m in "abcde"]
+    answers = [
+        Answer((encode(Decision(case, "step_time", "regressed", "base", p=0.03, stage=2)),), {}, "")
+        for case in cases
+    ]
+    assert {d.verdict for d in corrected_over_all(answers).values()} == {"inconclusive"}
+    assert {d.verdict for d in corrected_over_all(answers[:1]).values()} == {"regressed"}
 
 
 def test_cases_of_a_lost_worker_are_given_to_another_one_and_then_named(cluster):
