@@ -25,7 +25,7 @@ import numpy as np
 
 from numerics import judge, ulp
 from numerics.errors import normwise
-from numerics.exercises import ELEMENTS, Exercise, projected
+from numerics.exercises import Exercise, along_directions, projected
 from numerics.judge import Judgement
 
 Tensors = Mapping[str, np.ndarray]
@@ -108,7 +108,7 @@ def _judged(
         return Judgement(quantity, tensor, math.inf, None, None, "mistrusted", SOURCE, reason)
     wanted = reference[name]
     by = name.removeprefix("gradient:")
-    if by != name and exercise.handed[by].size > ELEMENTS:
+    if by != name and along_directions(exercise, by):
         shaped = np.broadcast_to(0.0, exercise.handed[by].shape)
         problem = misfit(value, shaped, precision)
         value = projected(exercise, by, value) if not problem else value

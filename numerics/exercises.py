@@ -161,10 +161,16 @@ def directions(exercise: Exercise, name: str) -> Iterator[np.ndarray]:
         yield rng.choice(np.array([-1, 1], np.int8), shape)
 
 
+def along_directions(exercise: Exercise, name: str) -> bool:
+    """Whether the gradient by the input `name` is compared along directions: of an exercise that
+    is many computations in one, any that has more elements than there are directions."""
+    return exercise.handed[name].size > (DIRECTIONS if exercise.worst else ELEMENTS)
+
+
 def projected(exercise: Exercise, name: str, gradient: np.ndarray) -> np.ndarray:
     """What a gradient by the input `name` is compared by: itself, or where it is large its products
     with the directions, (DIRECTIONS,)."""
-    if gradient.size <= ELEMENTS:
+    if not along_directions(exercise, name):
         return gradient
     wide = gradient.astype(np.float64)
     return np.array([np.sum(wide * signs) for signs in directions(exercise, name)])
@@ -197,7 +203,7 @@ def _gradient(exercise: Exercise, ops: Ops, name: str, seeds: Tensors) -> np.nda
         outputs = exercise.call(ops, {**inputs, name: moved})
         return sum(float(np.sum(np.imag(outputs[n]) * seed)) for n, seed in seeds.items()) / STEP
 
-    if x.size > ELEMENTS:
+    if along_directions(exercise, name):
         return np.array([along(x + 1j * STEP * signs) for signs in directions(exercise, name)])
     slopes = np.zeros(x.size)
     for i in range(x.size):

@@ -74,14 +74,16 @@ class Table:
     `in_turn` has one function do the exercises of a subject, one after the other. Of a `whole`
     table preset quick asks all that there is in a precision, also of adapters that take long to
     start, in shared programs. Subjects in `later` it does not ask of adapters that are named
-    there, and nothing of those in `spared`. `threads` are those of the workers; 0: one."""
+    there, of adapters in `spared` only the precisions that stand there, and of everybody only what
+    `quick` says yes to. `threads` are those of the workers; 0: one."""
 
     suite: str
     exercises: Callable[[], Sequence[Exercise]]
     in_turn: bool = False
     whole: bool = False
     later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    spared: tuple[str, ...] = ()
+    spared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    quick: Callable[[Exercise], bool] = lambda exercise: True
     threads: int = 0
 
     def subjects(self) -> dict[str, list[Exercise]]:
@@ -185,13 +187,7 @@ class Selection:
                     own = [e for e in exercises if mode == "infer" or e.by]
                     own = [e for e in own if precision in e.precisions]
                     for adapter in self.registry.select(self.adapters):
-                        later = adapter in table.spared or subject in table.later.get(adapter, ())
-                        if self.preset == "quick" and later:
-                            continue
-                        asked = self._asked(
-                            adapter, precision, own, whole=table.in_turn or table.whole
-                        )
-                        if asked:
+                        if asked := self._of_table(table, adapter, precision, own):
                             case = self._case(table.suite, mode, subject, adapter, precision)
                             case = dataclasses.replace(case, threads=table.threads)
                             found[case] = asked
@@ -226,6 +222,18 @@ class Selection:
         if self.preset != "quick" or adapter not in QUICK:
             return ALL
         return QUICK[adapter].get(precision)
+
+    def _of_table(
+        self, table: Table, adapter: str, precision: str, own: list[Exercise]
+    ) -> list[Exercise]:
+        """Those of a subject's exercises that the preset asks of an adapter."""
+        if self.preset == "quick":
+            if own and own[0].subject in table.later.get(adapter, ()):
+                return []
+            if precision not in table.spared.get(adapter, (precision,)):
+                return []
+            own = [exercise for exercise in own if table.quick(exercise)]
+        return self._asked(adapter, precision, own, whole=table.in_turn or table.whole)
 
     def _asked(
         self, adapter: str, precision: str, exercises: list[Exercise], *, whole: bool

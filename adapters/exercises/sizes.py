@@ -15,24 +15,26 @@ def each(
     operation: str,
     sizes: Mapping[str, Mapping[str, Sequence[int]]],
     arguments: Mapping[str, Mapping[str, Any]] | None = None,
-    whole: Sequence[str] = (),
-    **tensors: Array,
+    **tensors: Any,
 ) -> dict[str, Array]:
     """The results of `operation` by the names of `sizes`, and where it gives several by number.
+    `tensors` are flat, or sequences of such.
 
     sizes       name -> the shape of every tensor, which is filled from the front of a flat one
     arguments   name -> arguments of the operation at that size, beside its tensors
-    whole       tensors that are handed to the operation as they are, at every size
     """
     outputs: dict[str, Array] = {}
     for name, shapes in sizes.items():
-        given: dict[str, Any] = {tensor: tensors[tensor] for tensor in whole}
+        given: dict[str, Any] = {}
         for tensor, shape in shapes.items():
-            part = ops.slice(tensors[tensor], axis=0, start=0, stop=math.prod(shape))
-            given[tensor] = ops.reshape(part, shape)
-        parts = sorted(tensor for tensor in given if "/" in tensor)
-        if parts:
-            given["xs"] = [given.pop(part) for part in parts]
+            sequence, _, place = tensor.partition("/")
+            flat = tensors[sequence][int(place)] if place else tensors[tensor]
+            part = ops.slice(flat, axis=0, start=0, stop=math.prod(shape))
+            part = ops.reshape(part, shape)
+            if place:
+                given.setdefault(sequence, []).append(part)
+            else:
+                given[tensor] = part
         result = getattr(ops, operation)(**given, **dict((arguments or {}).get(name, {})))
         several = result if isinstance(result, tuple) else (result,)
         for i, value in enumerate(several):

@@ -21,7 +21,7 @@ SEEN = np.tril(np.ones((33, 33)))
 
 @cache
 def exercises() -> tuple[Exercise, ...]:
-    """All of them. Numbers have the 24 bits of float32: both precisions hold the same."""
+    """All of them."""
     return tuple(
         exercise
         for subject, shapes, options in _TABLE
@@ -45,8 +45,8 @@ def _of(
 
 
 def _drawn(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal numbers of 24 bits; positive ones for a variance."""
-    x = rng.normal(size=shape).astype(np.float32).astype(np.float64)
+    """Normal numbers; positive ones for a variance."""
+    x = rng.normal(size=shape)
     return np.abs(x) + 0.5 if name == "var" else x
 
 

@@ -26,9 +26,16 @@ BITS = {"fp64": 53, "fp32": 24, "fp16": 11, "bf16": 8}
 @cache
 def exercises() -> tuple[Exercise, ...]:
     """All of them. Made when they are asked for: importing this costs nothing."""
-    from suites.conformance.tables import contractions, elementwise, layout, losses, reductions
+    from suites.conformance.tables import (
+        contractions,
+        elementwise,
+        far,
+        layout,
+        losses,
+        reductions,
+    )
 
-    families = (layout, elementwise, contractions, reductions, losses)
+    families = (layout, elementwise, contractions, reductions, losses, far)
     made = (exercise for family in families for exercise in family.exercises())
     return tuple(laid_out for exercise in made for laid_out in _in_layouts(exercise))
 
