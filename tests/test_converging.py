@@ -214,7 +214,8 @@ def test_compiling_again_after_the_first_seed_is_a_flag_and_a_failure(
 
 
 def test_a_goal_that_is_not_reached_has_no_time(runner, records, monkeypatch):
-    monkeypatch.setattr(Attempt, "agree_in_place", lambda self, client: None)
+    for judged in ("agree_in_place", "agree_afterwards"):
+        monkeypatch.setattr(Attempt, judged, lambda self, client: None)
     with (
         pytest.raises(Ended) as caught,
         runner.case(dataclasses.replace(TIMED, adapter="learns_nothing"), reproduce="x") as attempt,
