@@ -180,7 +180,7 @@ def test_a_clock_that_drifts_does_not_show_in_turns():
             self.blocks += 1
             return 1.01**self.blocks
 
-        def _refuse(self, voided):
+        def _refuse(self, voided, client):
             assert not voided
 
     for order in (ABBA, BAAB):
