@@ -84,7 +84,7 @@ def test_a_results_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 @NUMPY_ALONE
 def test_a_full_disk_keeps_what_was_recorded(tmp_path):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(tmp_path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("a small file system to fill needs the right to mount a tmpfs")
     try:
