@@ -163,12 +163,21 @@ def test_the_project_s_own_entries_name_rows_that_there_are_and_findings():
     ways = {("torch", "eager"), ("torch", "inductor"), ("tensorflow", "graph"),
             ("tensorflow", "xla"), ("jax", "xla"), ("onnxruntime", "graph"),
             ("litert", "graph")}  # fmt: skip
-    from suites.conformance import autodiff, compositions, control, operations, threads, traps
+    from suites.conformance import (
+        autodiff,
+        compositions,
+        control,
+        operations,
+        sizes,
+        threads,
+        traps,
+    )
     from suites.session import DEVIATIONS
 
     tables = {
         "operations": operations,
         "compositions": compositions,
+        "sizes": sizes,
         "autodiff": autodiff,
         "control": control,
         "threads": threads,

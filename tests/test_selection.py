@@ -95,7 +95,8 @@ def test_the_essential_exercises_are_the_first_and_those_of_known_names():
 
 
 def test_the_real_tables_have_something_for_every_adapter():
-    for module in ("autodiff", "compositions", "control", "operations", "threads", "traps"):
+    modules = ("autodiff", "compositions", "control", "operations", "sizes", "threads", "traps")
+    for module in modules:
         table = importlib.import_module(f"suites.conformance.test_{module}").TABLE
         cases = Selection(Registry.load()).exercises(table)
         without = {"litert"}  # which runs no single operations
