@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from adapters.base import Adapter, Function, Setting
@@ -44,7 +45,8 @@ class Halfway(Adapter):
     def function(self, body, setting):
         function = Function()
         function.__class__ = type("Some", (Function,), {
-            "__call__": lambda *_: {"a:output": None}, "compiled_share": lambda _: self.share,
+            "__call__": lambda *_: {"a:output": np.zeros(1)},
+            "compiled_share": lambda _: self.share,
         })  # fmt: skip
         return function
 
