@@ -158,20 +158,31 @@ class Attempt(Trial):
         self.note = f"{self.step_seconds * 1e3:.3g} ms a step{marks}; {self._verdict}"
 
     def single(self, client: Client, what: str, metric: str) -> None:
-        """Records single calls: "latency", "dispatch" or "transfer"."""
-        self._phase("single calls")
-        before = self._compilations(client)
-        found = client.request("single", timeout=self._left(), what=what)["seconds"]
-        voided = proof.recompiled(before, self._compilations(client))
-        flags = self._flags + (("recompiled",) if voided else ())
-        self._measured(metric, found, flags=flags)
-        self._refuse(voided, client)
+        """Records single calls: "dispatch" or "transfer"."""
+        seconds, voided = self._single_calls(client, what)
+        self._record_calls(client, metric, seconds, voided=voided)
 
     def latency(self, client: Client) -> None:
-        """Records synchronised single calls of one process."""
-        self.single(client, "latency", "latency")
+        """Records synchronised single calls of one process, once its program was judged on what it
+        had not seen."""
+        seconds, voided = self._single_calls(client, "latency")
         self.agree_afterwards(client)
+        self._record_calls(client, "latency", seconds, voided=voided)
         self._process += 1
+
+    def _single_calls(self, client: Client, what: str) -> tuple[list[float], str]:
+        """The seconds of single calls, and what was compiled again meanwhile."""
+        self._phase("single calls")
+        before = self._compilations(client)
+        seconds = client.request("single", timeout=self._left(), what=what)["seconds"]
+        return seconds, proof.recompiled(before, self._compilations(client))
+
+    def _record_calls(
+        self, client: Client, metric: str, seconds: list[float], *, voided: str
+    ) -> None:
+        flags = self._flags + (("recompiled",) if voided else ())
+        self._measured(metric, seconds, flags=flags)
+        self._refuse(voided, client)
 
     def alternate(
         self,

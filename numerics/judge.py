@@ -226,11 +226,14 @@ def silent_precision(
     A precision is what was computed in when the errors are its floors in size: none of the tensors
     is above what is allowed in it or, where it has more than FEW elements, which may be right by
     chance, as far below; and the median of those that diverge is within a factor of
-    ROUNDING_EQUAL. A wrong formula has errors of any size, and of very different ones.
+    ROUNDING_EQUAL. A wrong formula has errors of any size, and of very different ones; but one
+    tensor, be it of several batches, has one size of error, and any formula may have that. So it
+    takes two tensors to say what was computed in, and of one only the size of its error is told.
     """
     bad = {f"{row.quantity}:{row.tensor}" for row in rows if row.verdict == "divergent"}
     bad |= {row.quantity for row in rows if row.verdict == "divergent"}
     found: dict[str, float] = {}
+    witnesses: dict[str, set[str]] = {}
     for precision, known in floors.items():
         ratios = {
             name: normwise(value, reference.tensors[name]) / known[name]
@@ -240,20 +243,31 @@ def silent_precision(
         diverging = [ratio for name, ratio in ratios.items() if name in bad]
         if not diverging or max(ratios.values()) > PRECISION_EQUAL:
             continue
-        telling = [
-            ratio
+        telling = {
+            name: ratio
             for name, ratio in ratios.items()
             if tensors[name].size > FEW
             and known[name] > PRECISION_EQUAL**2 * reference.floor(name, "fp32")
-        ]
-        if min(telling, default=math.inf) < 1 / PRECISION_EQUAL:
+        }
+        if min(telling.values(), default=math.inf) < 1 / PRECISION_EQUAL:
             continue
+        witnesses[precision] = set(map(_of_any_batch, telling))
         found[precision] = abs(math.log(float(np.median(diverging))))
     if not found or min(found.values()) > math.log(ROUNDING_EQUAL):
         return list(rows)
     named = min(found, key=lambda precision: found[precision])
-    reason = f"silent {named}: the errors have the size of {named}'s rounding, not of float32's"
+    size = f"the size of {named}'s rounding, not of float32's"
+    reason = f"silent {named}: the errors have {size}"
+    if len(witnesses[named]) < 2:
+        reason = f"the error has {size}; one tensor alone does not tell that from a wrong formula"
     return [replace(row, reason=reason) if row.verdict == "divergent" else row for row in rows]
+
+
+def _of_any_batch(name: str) -> str:
+    """What a tensor is called for whichever batch, and after whichever step, it was computed:
+    `output` of `output@2` and of `unseen:output`, `update:w` of `update@10:w`."""
+    quantity, _, tensor = name.removeprefix(f"{by_numpy.UNSEEN}:").partition(":")
+    return f"{quantity.partition('@')[0]}:{tensor}"
 
 
 def verdict_of(ratio: float, error: float = 0.0) -> str:

@@ -54,7 +54,8 @@ _WORST = ("verdict", "quantity", "tensor", "error", "floor", "ratio", "reference
 
 def measurements(run: Run) -> pd.DataFrame:
     """One row per value: CASE, key, metric, unit, process, round, value, steps_per_round, flags
-    (separated by commas). `round` counts from 0 within a record."""
+    (separated by commas), status and published of its case (see `cases`). `round` counts from 0
+    within a record. What was recorded before its case failed is there, and is not `published`."""
     rows = [(record, i) for record in run.measurements for i in range(len(record.values))]
     columns: dict[str, list[Any]] = {
         "metric": [record.metric for record, _ in rows],
@@ -65,7 +66,10 @@ def measurements(run: Run) -> pd.DataFrame:
         "steps_per_round": [record.steps_per_round for record, _ in rows],
         "flags": [",".join(record.flags) for record, _ in rows],
     }
-    return _frame([record.case for record, _ in rows], columns)
+    state = cases(run)[[*CASE, "key", "status", "published"]]
+    return _frame([record.case for record, _ in rows], columns).merge(
+        state, on=[*CASE, "key"], how="left"
+    )
 
 
 def agreements(run: Run) -> pd.DataFrame:

@@ -16,10 +16,15 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from results import describe, machines
 from results.badge import badge as drawn
 from results.records import Agreement, Case, Outcome, Record
+from results.store import Run
 
+#: What decides which kernels a library picks: kernels are right on some processors.
+PROCESSOR = ("model", "vendor", "architecture", "cores", "instruction_sets")
 STATES = ("passed", "unsupported", "wrong", "undecided")
 #: Section -> which cases it is about, and which name an item has there.
 SECTIONS: Mapping[str, tuple[Callable[[Case], bool], Callable[[Case], str]]] = {
@@ -146,9 +151,11 @@ def _worst(states: Iterable[str]) -> str:
     )
 
 
-def to_json(found: Iterable[Card]) -> str:
-    """The cards by adapter."""
-    body = {
+def to_json(found: Iterable[Card], run: Run) -> str:
+    """The cards by adapter, and what they are true of: the processor with its instruction sets,
+    the libraries' versions, and the places of other machines that ran cases of the run."""
+    told = run.environment
+    cards_ = {
         card.adapter: {
             "score": round(card.score, 4),
             "complete": card.complete,
@@ -159,7 +166,27 @@ def to_json(found: Iterable[Card]) -> str:
         }
         for card in found
     }
+    body = {
+        "run": run.run_id,
+        "started": told.get("started"),
+        "machine": {
+            "id": machines.name(told),
+            "processor": _chosen(told.get("cpu"), PROCESSOR),
+            "isa": told.get("isa"),
+            "threads": told.get("threads"),
+            "system": told.get("system"),
+            "also_ran_on": sorted(set(machines.places(run.facts).values())),
+        },
+        "versions": {"python": told.get("python"), **describe.versions(run)},
+        "adapters": cards_,
+    }
     return json.dumps(body, indent=1) + "\n"
+
+
+def _chosen(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Those entries of a mapping; None for what it lacks, or where there is no mapping."""
+    known = value if isinstance(value, Mapping) else {}
+    return {name: known.get(name) for name in names}
 
 
 def table(found: Iterable[Card]) -> list[str]:

@@ -442,10 +442,11 @@ class Session:
     def _score(self) -> None:
         """Writes the adapters' scorecards and badges beside the records."""
         try:
-            records = stored.read(self.store.folder).records
+            run = stored.read(self.store.folder)
+            records = run.records
             found = scorecard.cards(records)
             self.scores = [*scorecard.table(found), *notes.lines(records)]
-            atomic.write(self.store.folder / "scorecard.json", scorecard.to_json(found))
+            atomic.write(self.store.folder / "scorecard.json", scorecard.to_json(found, run))
             for card in found:
                 atomic.write(self.store.folder / f"{card.adapter}.svg", scorecard.badge(card))
         except StoreError as error:

@@ -62,6 +62,17 @@ def test_a_coarser_precision_is_named_only_where_no_row_contradicts():
     assert silent({"output": 1e-2, "gradient:w": 1e-7}) == ["", ""]
 
 
+def test_one_tensor_does_not_tell_a_coarser_precision_from_a_wrong_formula():
+    """Of an inference there is only the output, of several batches. A causal mask that is off by
+    one has errors of one size in all of them, which may be that of bfloat16."""
+    for names in (("output",), ("output", "output@2", "unseen:output")):
+        for reason in silent(dict.fromkeys(names, 1e-2)):
+            assert "silent" not in reason
+            assert reason.startswith("the error has the size of bf16's rounding")
+            assert "does not tell that from a wrong formula" in reason
+    assert all("silent bf16" in r for r in silent({"output:a": 1e-2, "output:b": 1e-2}))
+
+
 def raised(call):
     try:
         call()

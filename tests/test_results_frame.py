@@ -182,6 +182,18 @@ def test_figures_of_a_case_that_is_not_ok_are_not_published(status):
     assert not frame.summary(run)["published"].any()
 
 
+@pytest.mark.parametrize("status", ["divergent", "failed", "interrupted"])
+def test_values_that_were_recorded_before_their_case_failed_say_so(status):
+    """A latency is timed, and then its program is wrong on a batch that it had not seen."""
+    table = frame.measurements(
+        run_of(timing(1.0, 2.0), agreement("rounding-equal"), outcome(status))
+    )
+    assert set(table["status"]) == {status}
+    assert list(table["published"]) == [False, False]
+    sound = frame.measurements(run_of(timing(1.0), agreement("rounding-equal"), outcome()))
+    assert (the_row(sound)["status"], the_row(sound)["published"]) == ("ok", True)
+
+
 def test_figures_need_an_outcome_and_a_verdict_that_allow_them():
     good = agreement("rounding-equal")
     assert frame.summary(run_of(timing(1.0), good, outcome()))["published"].all()

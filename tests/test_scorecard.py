@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from results import scorecard
-from results.records import Agreement, Case, Outcome
+from results.records import Agreement, Case, Facts, Outcome
+from results.store import Run
 
 
 def case(suite="operations", mode="infer", model="relu", adapter="mine", precision="fp32", **more):
@@ -20,6 +22,11 @@ def outcome(of, status="ok"):
 
 def agreement(of, verdict, quantity="output"):
     return Agreement(of, quantity, "t", math.inf, None, None, verdict, "numpy")
+
+
+def written(cards, records=(), **environment):
+    """What `scorecard.json` of a run holds."""
+    return json.loads(scorecard.to_json(cards, Run("r", Path("r"), environment, tuple(records))))
 
 
 def section(records, name):
@@ -90,10 +97,38 @@ def test_the_table_names_what_is_wrong():
 
 def test_json_and_badge_say_the_same_and_escape_names():
     (card,) = scorecard.cards([outcome(case(adapter='<b>"&'))])
-    assert json.loads(scorecard.to_json([card]))['<b>"&']["passed"] == 1
+    assert written([card])["adapters"]['<b>"&']["passed"] == 1
     picture = ElementTree.fromstring(scorecard.badge(card))
     assert picture.attrib["aria-label"] == '<b>"&: 1 of 1 passed, 0 wrong'
     assert "100.0% of a part" in scorecard.badge(card)
+
+
+def test_json_says_what_the_scores_are_true_of():
+    """Kernels are right on one processor and wrong on another, and so are releases."""
+    cpu = {"model": "EPYC", "vendor": "AuthenticAMD", "architecture": "x86_64", "cores": 8,
+           "instruction_sets": ["avx2", "avx512_bf16"], "governor": "performance"}  # fmt: skip
+    records = [
+        Facts(case(), {"ran_on": {"host": "far", "id": "b"}, "versions": {"torch": "2.13.0"}}),
+        outcome(case()),
+    ]
+    found = written(
+        scorecard.cards(records), records, cpu=cpu, isa="avx2", threads=2, python="3.11.7",
+        fingerprint={"id": "a"}, versions={"numpy": "2.4.6"}, started="2026-11-21",
+    )  # fmt: skip
+    machine = found["machine"]
+    assert machine["processor"] == {name: cpu[name] for name in scorecard.PROCESSOR}
+    assert [machine[name] for name in ("id", "isa", "threads")] == ["a", "avx2", 2]
+    assert machine["also_ran_on"] == ["far b"]
+    assert found["versions"] == {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6"}
+    assert (found["run"], found["started"]) == ("r", "2026-11-21")
+    assert found["adapters"]["mine"]["total"] == 1
+
+
+@pytest.mark.parametrize("environment", [{}, {"cpu": "8086", "fingerprint": "x", "versions": 3}])
+def test_json_of_a_run_that_does_not_know_its_machine_says_so(environment):
+    found = written(scorecard.cards([outcome(case())]), **environment)
+    assert found["machine"]["id"] == ""
+    assert set(found["machine"]["processor"].values()) == {None}
 
 
 def test_a_quantized_precision_is_as_good_as_its_worst_model():
