@@ -22,7 +22,7 @@ from harness.client import NotStarted, WorkerFailure
 from harness.gate import Gate
 from harness.runner import Ended, Runner
 from harness.self_test import Plan, SelfTest
-from harness.threads_trial import ThreadsTrial
+from harness.suites_trial import SuitesTrial
 from numerics import self_test
 from numerics.deviations import DeviationError
 from numerics.self_test import Findings
@@ -35,7 +35,7 @@ from results.records import Case, Outcome
 from results.ruling import Ruling
 from results.store import StoreError
 from suites import options
-from suites.conformance import threads
+from suites.conformance import operations, sizes, threads
 from suites.performance.sweeps import Points
 from suites.session import Session
 from suites.spread import SpreadError
@@ -290,11 +290,16 @@ def findings(request: pytest.FixtureRequest) -> Findings:
     try:
         found = trial.run()
         members = [name for name in plan.members if name in plan.adapters]
-        threaded = ThreadsTrial(
-            runner.pool, runner.referee.examiner, members, threads.exercises(),
-            threads=threads.THREADS,
-        )  # fmt: skip
-        found = dataclasses.replace(found, plantings=[*found.plantings, *threaded.run()])
+        tables = {
+            "operations": (operations.exercises(), 0),
+            "sizes": (sizes.exercises(), 0),
+            "threads": (threads.exercises(), threads.THREADS),
+        }
+        suites = SuitesTrial(runner.pool, runner.referee, members, tables, models=wanted)
+        plantings, rows = suites.run()
+        found = dataclasses.replace(
+            found, plantings=[*found.plantings, *plantings], rows=[*found.rows, *rows]
+        )
     except WorkerFailure as failure:
         ended = pytest.skip if failure.status == "unsupported" else pytest.fail
         raise ended.Exception(str(failure)) from None

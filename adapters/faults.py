@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adapters import faulty_operations as operations
 from adapters import faulty_programs as programs
 from adapters.ops import FORMS, NAMES, Array, Ops
 from adapters.training import Recipe, Schedule
@@ -29,15 +30,19 @@ class Fault:
     where       "op", "recipe", "program", "threads", "weights" or "data"; the latter two need no
                 new program
     sentence    what is wrong, for people
-    model       where it is planted, in `mode` and with `recipe` (empty: the model's own)
+    model       where it is planted, in `mode` and with `recipe` (empty: the model's own); of a
+                suite of exercises, their subject
     change      op, and threads, of which there have to be two or more: operation -> function of
-                (the sound vocabulary, the program's dtype, the
-                operation's arguments); recipe: recipe -> recipe; program: program -> program;
-                weights: tensors -> those of them that change; data: (batch, dtype) -> batch
+                (the sound vocabulary, the program's dtype, the operation's arguments), or a
+                function that makes this for each program; recipe: recipe -> recipe; program:
+                program -> program; weights: tensors -> those of them that change; data: (batch,
+                dtype) -> batch
     infer       whether an adapter that only infers can have it and shows it
     weak        whether it changes what it is in by 1e-5 or less: made for float64, since rounding
                 in float32 may hide it
     dead        whether it is known to change nothing
+    suite       that was built to catch it, and is asked; empty: the trial's own runs of models
+    exercise    of that suite, where it is one of exercises; empty: all of the subject
     """
 
     name: str
@@ -50,6 +55,8 @@ class Fault:
     infer: bool = False
     weak: bool = False
     dead: bool = False
+    suite: str = ""
+    exercise: str = ""
 
 
 class FaultyOps(Ops):
@@ -80,7 +87,9 @@ def in_ops(ops: Ops, name: str, dtype: str, *, threads: int = 1) -> Ops:
     """`ops` with the fault called `name` (empty: none), if it is one of operations; with several
     `threads`, also if it is one that shows there alone."""
     fault, places = find(name), ("op", "threads") if threads > 1 else ("op",)
-    return FaultyOps(ops, fault.change, dtype) if fault and fault.where in places else ops
+    if fault is None or fault.where not in places:
+        return ops
+    return FaultyOps(ops, fault.change() if callable(fault.change) else fault.change, dtype)
 
 
 def in_recipe(recipe: Recipe, name: str) -> Recipe:
@@ -543,8 +552,48 @@ def _first_scaled(name: str) -> dict[str, Callable[..., Any]]:
 
 _THREADS = tuple(
     Fault(f"two_threads_{op}", "threads", f"{op} is wrong with two threads", op,
-          _first_scaled(op), mode="infer")
+          _first_scaled(op), mode="infer", suite="threads")
     for op in ("lstm", "layer_norm", "attention", "gelu")
+)  # fmt: skip
+
+
+# -- what exercises show, and models do not --------------------------------------------------------
+
+
+def _exercise(name: str, suite: str, place: str, change: Any, sentence: str) -> Fault:
+    """`place` is SUBJECT/EXERCISE."""
+    subject, _, exercise = place.partition("/")
+    return Fault(name, "op", sentence, subject, change, mode="infer", suite=suite,
+                 exercise=exercise)  # fmt: skip
+
+
+_EXERCISES = (
+    _exercise("minimum_float32", "operations", "minimum/usual", operations.in_float32("minimum"),
+              "the minimum of float64 numbers is computed in float32"),
+    _exercise("matmul_float32", "operations", "matmul/usual", operations.in_float32("matmul"),
+              "the product of float64 matrices is computed in float32"),
+    _exercise("exp_tail", "operations", "exp/far below 0 alone", operations.zero_below("exp", -10),
+              "exp is 0 below -10"),
+    _exercise("sigmoid_tail", "operations", "sigmoid/far below 0 alone",
+              operations.zero_below("sigmoid", -20), "sigmoid is 0 below -20"),
+    *(_exercise(f"{layout}_view", "operations", f"exp/{layout} view",
+                lambda: operations.reads_densely("exp"), f"exp reads {what}")
+      for layout, what in (("broadcast", "a broadcast view as if it were in memory"),
+                           ("offset", "a view from the start of its memory"),
+                           ("gapped", "every element of a view of every other"))),
+    _exercise("batch_above_16", "operations", "softmax/batch of 33",
+              operations.first_for_later("softmax", 16),
+              "of a batch above 16, the rest gets what the first example gets"),
+    _exercise("side_of_17", "sizes", "matmul/few sizes of sides",
+              operations.off_at("matmul", lambda shape: shape[-1] % 17 == 0),
+              "a product is off where a side is a multiple of 17"),
+    _exercise("above_2_15", "sizes", "relu/few sizes of elements",
+              operations.off_at("relu", lambda shape: shape[0] > 2**15),
+              "ReLU is off above 2^15 elements"),
+    _exercise("causal_beyond_32", "operations", "attention/causal, many queries",
+              operations.unmasked_beyond(32), "attention is causal for 32 queries only"),
+    _exercise("lstm_beyond_8", "operations", "lstm/64 steps", operations.frozen_after(8),
+              "an LSTM gives the same from the ninth position on"),
 )  # fmt: skip
 
 
@@ -572,6 +621,16 @@ _PROGRAMS = (
     _program("memory_unwritten", "infer", programs.Unwritten, "reads memory that it did not write"),
     _program("memory_unwritten_in_training", "train", programs.Unwritten,
              "training reads memory that it did not write"),
+)  # fmt: skip
+
+#: What shows late, at once, or in one channel: in runs that other suites make.
+_IN_SUITES = (
+    Fault("momentum_lost", "program", "momentum is lost after step 100", "mlp",
+          programs.MomentumLost, suite="conformance"),
+    Fault("first_losses", "program", "the first losses of a training are off", "mlp",
+          programs.FirstLosses, suite="convergence"),
+    Fault("channel_scaled", "program", "a channel of an int8 layer is scaled back 1% too far",
+          "mlp", programs.ChannelScaled, mode="infer", suite="quantization"),
 )  # fmt: skip
 
 
@@ -654,8 +713,11 @@ _DATA = (
 
 #: Name -> fault.
 FAULTS: dict[str, Fault] = {
-    f.name: f for f in (*_OPS, *_RECIPES, *_THREADS, *_PROGRAMS, *_WEIGHTS, *_DATA)
-}
+    f.name: f
+    for f in (
+        *_OPS, *_RECIPES, *_THREADS, *_EXERCISES, *_PROGRAMS, *_IN_SUITES, *_WEIGHTS, *_DATA
+    )
+}  # fmt: skip
 
 
 # -- what is no fault ------------------------------------------------------------------------------

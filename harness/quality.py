@@ -269,7 +269,7 @@ def subject(case: Case, inputs: Mapping[str, np.ndarray], tensors: Mapping[str, 
         if part == "calibration":
             number, _, rest = rest.partition(":")
             calibration.setdefault(number, {})[rest] = exact
-        else:
+        elif part in parts:  # layers are kept of the first batch alone
             parts[part][rest] = exact
     scheme = PRECISIONS[case.precision].scheme
     return Subject(

@@ -90,7 +90,7 @@ class Plan:
         """The usual plan for those of the models in `wanted` that faults are planted in: honest
         runs of any other model are judged by the conformance suite itself."""
         members = [name for name in ORACLE if name in adapters]
-        planted = [n for n, f in FAULTS.items() if f.model in wanted and f.where != "threads"]
+        planted = [n for n, f in FAULTS.items() if f.model in wanted and not f.suite]
         homes = [name for name in wanted if any(FAULTS[f].model == name for f in planted)]
         return cls(adapters, members, homes, planted, 8 if thorough else 4, thorough)
 

@@ -1,19 +1,29 @@
 """Planted faults change what they say and nothing else, in NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from adapters import faults
+from adapters import faulty_programs as programs
 from adapters import model as models
-from adapters.base import Spec
+from adapters.base import Spec, State
 from adapters.faults import CONTROLS, FAULTS, FaultyOps, rounded
 from adapters.numpy_reference import NumpyOps
 from adapters.ops import FORMS, NAMES
+from adapters.quantization import Layer, Numbers
 from adapters.training import RECIPES
+from numerics import examination
+from numerics.exercises import expected
+from suites.conformance import operations, sizes
 
 OPS = NumpyOps()
 RNG = np.random.default_rng(0)
-IN_OPS = [f for f in FAULTS.values() if f.where == "op"]
+IN_OPS = [f for f in FAULTS.values() if f.where == "op" and not f.suite]
+TABLES = {"operations": operations.exercises, "sizes": sizes.exercises}
+IN_EXERCISES = [f for f in FAULTS.values() if f.suite in TABLES]
+X = np.ones((2, 2))
 IN_GRADIENTS = {name for name in FAULTS if "gradient" in name or "unlearned" in name}
 
 
@@ -95,6 +105,96 @@ def test_a_biased_running_variance_is_that_of_n():
     np.testing.assert_allclose(found[2], 0.9 + 0.1 * x.var(axis=0))
 
 
+# -- what exercises show ---------------------------------------------------------------------------
+
+
+def moved_in(fault, name):
+    """Whether the outputs of an exercise of a fault's subject are judged divergent with it."""
+    (exercise,) = (e for e in TABLES[fault.suite]() if (e.subject, e.name) == (fault.model, name))
+    exercise = replace(exercise, by=())  # the complex step along every element takes long
+    own = expected(exercise, faults.in_ops(OPS, fault.name, "float64"))
+    rows = examination.results(exercise, own, expected(exercise), {}, "fp64")
+    return any(row.verdict == "divergent" for row in rows)
+
+
+@pytest.mark.parametrize("fault", by_name(IN_EXERCISES))
+def test_what_only_an_exercise_shows_is_caught_by_that_exercise(fault):
+    assert moved_in(fault, fault.exercise)
+    if fault.suite == "operations" and "float32" not in fault.name:
+        assert not moved_in(fault, "usual")
+
+
+def test_a_view_that_is_read_densely_is_wrong_and_a_dense_tensor_is_not():
+    x = np.array([1.0, np.nan, 2.0, np.nan])
+    ops = faults.in_ops(OPS, "gapped_view", "float64")
+    seen = ops.reshape(ops.slice(ops.reshape(x, (2, 2)), axis=1, start=0, stop=1), (2,))
+    np.testing.assert_array_equal(ops.exp(seen), np.exp([1.0, np.nan]))
+    np.testing.assert_array_equal(ops.exp(seen.copy()), np.exp([1.0, 2.0]))
+    wide = ops.broadcast_to(np.array([3.0]), (2,))
+    np.testing.assert_array_equal(ops.exp(wide), np.exp([3.0, 0.0]))  # zeros lie behind its end
+
+
+# -- programs that suites show ---------------------------------------------------------------------
+
+
+class Optimizer:
+    """A program that keeps as momentum how often it stepped since that was last taken away."""
+
+    def load(self, *state):
+        self.kept = State({}, {}, slots={"m": {"w": np.zeros(())}})
+
+    def put(self, batch):
+        return batch
+
+    def step(self, batch):
+        (kept,) = self.kept.slots["m"].values()
+        self.resume(State({}, {}, slots={"m": {"w": kept + 1}}))
+        return np.float32(1.0)
+
+    def state(self):
+        return self.kept
+
+    def resume(self, state):
+        self.kept = state
+
+    def fetch(self, value):
+        return value
+
+
+def test_momentum_is_lost_after_step_100_and_kept_before():
+    program = faults.in_program(Optimizer(), "momentum_lost")
+    for _ in range(2):
+        program.load({}, {})
+        kept = []
+        for _ in range(102):
+            program.step(program.put({}))
+            kept.append(int(program.state().slots["m"]["w"]))
+        assert kept == [*range(1, 101), 1, 1]
+
+
+def test_the_first_losses_are_told_wrong_after_every_start():
+    program = faults.in_program(Optimizer(), "first_losses")
+    for _ in range(2):
+        program.load({}, {})
+        told = [float(program.fetch(program.step(program.put({})))) for _ in range(4)]
+        assert told == pytest.approx([1.01, 1.01, 1.01, 1.0])
+
+
+def test_one_channel_of_the_first_layer_is_off():
+    numbers = Numbers(np.ones(()), np.zeros((), np.int64), -127, 127)
+    layers = [Layer(n, "dense", X, X, np.ones((2, 3)), numbers) for n in ("fc1/w", "fc2/w")]
+
+    class Quantized(Optimizer):
+        def layers(self, batch):
+            return layers
+
+    program = programs.ChannelScaled(Quantized())
+    first, second = program.layers(program.put({}))
+    np.testing.assert_array_equal(first.y, [[1.01, 1, 1]] * 2)
+    np.testing.assert_array_equal(second.y, np.ones((2, 3)))
+    np.testing.assert_array_equal(layers[0].y, np.ones((2, 3)))
+
+
 # -- recipes, weights, data ------------------------------------------------------------------------
 
 
@@ -151,6 +251,9 @@ def test_there_are_faults_of_every_kind_and_for_every_model():
         "op", "recipe", "threads", "program", "weights", "data"
     }  # fmt: skip
     assert {fault.model for fault in FAULTS.values()} >= {"mlp", "convnet", "vit"}
+    assert {fault.suite for fault in FAULTS.values()} == {
+        "", "operations", "sizes", "threads", "conformance", "convergence", "quantization"
+    }  # fmt: skip
     assert len(FAULTS) > 69  # as many as in the experiment of docs/numerics.md
 
 

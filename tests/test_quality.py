@@ -114,3 +114,15 @@ def test_a_model_without_a_goal_is_not_quantized(pool):
     assert ended.value.outcome.status == "unsupported"
     assert "no goal" in ended.value.outcome.reason
     runner.close()
+
+
+@pytest.mark.parametrize("precision", ["int8_static", "int8_dynamic"])
+def test_a_quantized_program_is_judged_on_what_a_pool_hands_out(pool, precision):
+    """Which has further batches, and one that is seen after timing."""
+    case = dataclasses.replace(STATIC, precision=precision)
+    inputs = load_tensors(pool.inputs(case))
+    subject = quality.subject(case, inputs, {})
+    assert {n: v.shape for n, v in subject.batch.items()} == {
+        n.removeprefix("batch:"): v.shape for n, v in inputs.items() if n.startswith("batch:")
+    }
+    assert len(subject.calibration) == (CALIBRATION if precision == "int8_static" else 0)
