@@ -33,6 +33,8 @@ class NumpyOps(NumpyForms, Ops):
         return "float64" if np.iscomplexobj(x) else str(np.asarray(x).dtype.name)
 
     def cast(self, x: Array, dtype: str) -> Array:
+        if np.asarray(x).dtype.kind in "biu":
+            return x.astype(dtype)
         with np.errstate(over="ignore"):
             rounded = np.real(x).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         return _moved(x, rounded.astype(np.float64), np.ones(np.shape(x)))
@@ -96,13 +98,15 @@ class NumpyOps(NumpyForms, Ops):
         return np.real(a) > np.real(b)
 
     def maximum(self, a: Array, b: Array) -> Array:
-        larger, difference = np.maximum(np.real(a), np.real(b)), np.sign(np.real(a) - np.real(b))
+        larger = np.maximum(np.real(a), np.real(b))
         if not (np.iscomplexobj(a) or np.iscomplexobj(b)):
             return larger
-        share = (1 + difference) / 2  # of a in the gradient: 1, 1/2 or 0
+        share = (1 + np.sign(np.real(a) - np.real(b))) / 2  # of a in the gradient: 1, 1/2 or 0
         return larger + 1j * (share * np.imag(a) + (1 - share) * np.imag(b))
 
     def minimum(self, a: Array, b: Array) -> Array:
+        if not (np.iscomplexobj(a) or np.iscomplexobj(b)):
+            return np.minimum(a, b)  # of integers the negative may be none
         return -self.maximum(-a, -b)
 
     def clip(self, x: Array, low: float, high: float) -> Array:
@@ -287,7 +291,9 @@ class NumpyOps(NumpyForms, Ops):
         return np.argmax(np.real(x), axis=axis)
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
-        indices = np.argsort(-np.real(x), axis=-1, kind="stable")[..., :k]
+        real = np.real(x)
+        rising = ~real if real.dtype.kind in "iu" else -real  # ~ has no number without a negative
+        indices = np.argsort(rising, axis=-1, kind="stable")[..., :k]
         return np.take_along_axis(x, indices, axis=-1), indices
 
     def median(self, x: Array) -> Array:

@@ -133,10 +133,15 @@ class OnnxOps(Graph, Ops):
         return self._node("Div", [a, b], self._shapes.divide(a, b))
 
     def floor_divide(self, a: Array, b: Array) -> Array:
-        # Div rounds towards zero; Mod has the sign of b, so that this division is exact
+        # Div rounds towards zero: down where what it leaves has the sign of b, as Mod has it.
+        # (a - Mod) / b may be out of range on its way
         made = self._shapes.floor_divide(a, b)
-        rest = self._node("Mod", [a, b], made)
-        return self._node("Div", [self._node("Sub", [a, rest], made), b], made)
+        quotient = self._node("Div", [a, b], made)
+        rest = self._node("Sub", [a, self._node("Mul", [quotient, b], made)], made)
+        down = self._node("Equal", [rest, self._node("Mod", [a, b], made)], made, dtype=BOOLEAN)
+        one = self._table(np.array(1, self.dtype(a)))
+        return self._node("Where", [down, quotient, self._node("Sub", [quotient, one], made)], made,
+                          dtype=a.dtype)  # fmt: skip
 
     def greater(self, a: Array, b: Array) -> Array:
         return self._node("Greater", [a, b], self._shapes.greater(a, b), dtype=BOOLEAN)
@@ -148,7 +153,11 @@ class OnnxOps(Graph, Ops):
         return self._node("Min", [a, b], self._shapes.minimum(a, b))
 
     def clip(self, x: Array, low: float, high: float) -> Array:
-        return self._node("Clip", [x, self._number(low), self._number(high)], x)
+        if self.dtype(x).kind in "iu":
+            bounds = [self._table(np.array(n, x.dtype)) for n in (low, high)]
+        else:
+            bounds = [self._number(n) for n in (low, high)]
+        return self._node("Clip", [x, *bounds], x)
 
     def absolute(self, x: Array) -> Array:
         return self._node("Abs", [x], x)
@@ -389,7 +398,7 @@ class OnnxOps(Graph, Ops):
     def max(self, x: Array, *, axis: int) -> Array:
         made = self._shapes.max(x, axis=axis)
         largest = self._reduced("ReduceMax", x, axis, made)
-        if self.dtype(x).kind == "i":
+        if self.dtype(x).kind in "iub":
             return largest
         # ONNX Runtime's passes over NaN
         broken = self._reduced("ReduceMax", self._node("IsNaN", [x], x, dtype=BOOLEAN), axis, made)

@@ -48,7 +48,9 @@ class Ops(Forms):
 
     def cast(self, x: Array, dtype: str) -> Array:
         """A floating-point tensor in another floating-point dtype, to the nearest, ties to even;
-        above the largest is infinity. The gradient is cast back to the dtype of `x`."""
+        above the largest is infinity. The gradient is cast back to the dtype of `x`. Or integers
+        and booleans in another such dtype, which holds their values: True is 1, and all but 0 is
+        True."""
         raise self._missing("cast")
 
     # -- layout: these move values and never round -------------------------------------------

@@ -49,6 +49,7 @@ class Adapter(base.Adapter):
     def is_missing_kernel(self, error: BaseException) -> bool:
         told = str(error)
         unregistered = "No registered" in told or "gradient registry has no entry" in told
+        unregistered |= isinstance(error, TypeError) and "not in list of allowed values" in told
         # oneDNN has none for this dtype on this processor
         aborted = isinstance(error, tf.errors.AbortedError) and "could not create a" in told
         return isinstance(error, tf.errors.UnimplementedError) or unregistered or aborted

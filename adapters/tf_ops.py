@@ -95,11 +95,15 @@ class TensorflowOps(TensorflowForms, Ops):
         return a > b
 
     def maximum(self, a: Array, b: Array) -> Array:
-        # tf.maximum gives the whole gradient of a tie to `a`. The mean is that of a tie, or NaN.
+        if not a.dtype.is_floating:
+            return tf.maximum(a, b)
+        # which gives the whole gradient of a tie to `a`. The mean is that of a tie, or NaN.
         return tf.where(a > b, a, tf.where(b > a, b, 0.5 * a + 0.5 * b))
 
     def minimum(self, a: Array, b: Array) -> Array:
-        # tf.minimum gives the whole gradient of a tie to `a`
+        if not a.dtype.is_floating:
+            return tf.minimum(a, b)
+        # which gives the whole gradient of a tie to `a`
         return tf.where(a < b, a, tf.where(b < a, b, 0.5 * a + 0.5 * b))
 
     def clip(self, x: Array, low: float, high: float) -> Array:
@@ -328,6 +332,8 @@ class TensorflowOps(TensorflowForms, Ops):
         return tf.argmax(x, axis=axis)
 
     def top_k(self, x: Array, k: int) -> tuple[Array, Array]:
+        if not x.dtype.is_floating:
+            return tf.math.top_k(x, k)
         # XLA's takes 0 for larger than -0: they do not tie
         _, indices = tf.math.top_k(tf.where(x == 0.0, tf.zeros_like(x), x), k)
         return tf.gather(x, indices, batch_dims=len(x.shape) - 1), indices

@@ -41,7 +41,12 @@ class Adapter(base.Adapter):
 
     def is_missing_kernel(self, error: BaseException) -> bool:
         told = str(error)
-        known = "not implemented for '" in told or "not create a primitive descriptor" in told
+        phrases = (
+            "not implemented for '",
+            "does not support bool",
+            "not create a primitive descriptor",
+        )
+        known = any(phrase in told for phrase in phrases)
         return known or isinstance(error, NotImplementedError)
 
     def prepare(self, precision: str) -> None:

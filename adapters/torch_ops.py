@@ -45,7 +45,7 @@ class TorchOps(TorchForms, Ops):
         known = getattr(x, "nchw", None)
         if known is not None:  # stays between two convolutions what they want
             return _nhwc(known.to(DTYPES[dtype]))
-        return x.to(DTYPES[dtype])
+        return x.to(getattr(torch, dtype))
 
     def reshape(self, x: Array, shape: Sequence[int]) -> Array:
         return x.reshape(tuple(shape))

@@ -195,7 +195,7 @@ def misfit(value: np.ndarray, wanted: np.ndarray, precision: str) -> str:
         return f"the shape is {value.shape}, but should be {wanted.shape}"
     if wanted.dtype.kind == "f":
         dtype = DTYPES[precision]
-    elif wanted.dtype.kind == "i" and wanted.dtype.itemsize > 1:
+    elif wanted.dtype.kind in "iu" and wanted.dtype.itemsize > 1:
         dtype = value.dtype.name if value.dtype.kind in "iu" else "an integer"  # of any width
     else:
         dtype = wanted.dtype.name

@@ -106,10 +106,19 @@ def _stored(x: np.ndarray, layout: str) -> np.ndarray:
         return np.ascontiguousarray(x.T)
     if layout == "broadcast":
         return np.take(x, [0], axis=broadcast_axis(x.shape))
-    spoil = ~x if x.dtype.kind == "b" else np.full_like(x, np.nan if x.dtype.kind == "f" else ODD)
+    spoil = _spoil(x)
     if layout == "offset":
         return np.concatenate([np.ravel(spoil)[:1], np.ravel(x)])
     return np.stack([x, spoil], axis=-1)
+
+
+def _spoil(x: np.ndarray) -> np.ndarray:
+    """What `x` has nowhere; of narrow integers their largest number."""
+    if x.dtype.kind == "b":
+        return ~x
+    if x.dtype.kind == "f":
+        return np.full_like(x, np.nan)
+    return np.full_like(x, min(ODD, np.iinfo(x.dtype).max))
 
 
 def broadcast_axis(shape: Sequence[int]) -> int:

@@ -33,6 +33,7 @@ SECTIONS: Mapping[str, tuple[Callable[[Case], bool], Callable[[Case], str]]] = {
     "compositions": (lambda c: c.suite == "compositions", lambda c: c.model),
     "threads": (lambda c: c.suite == "threads", lambda c: c.model),
     "sizes": (lambda c: c.suite == "sizes", lambda c: c.model),
+    "integers": (lambda c: c.suite == "integers", lambda c: c.model),
     "models": (lambda c: (c.suite, c.mode) == ("conformance", "infer"), lambda c: c.model),
     "model gradients": (lambda c: (c.suite, c.mode) == ("conformance", "train"), lambda c: c.model),
     "training": (

@@ -91,8 +91,8 @@ def test_the_scorecard_comes_first_and_says_what_the_cards_say(run, html):
             if section.wrong:
                 assert f"{card.adapter}, {name}, wrong: {', '.join(section.wrong_items)}" in text
     assert (
-        "only a part of the suite was run, without compositions, threads, sizes, models, model"
-        in text
+        "only a part of the suite was run, without compositions, threads, sizes, integers, "
+        "models, model" in text
     )
 
 
@@ -189,7 +189,8 @@ def test_exercises_without_a_fault_have_no_row_among_all_cases(run, html):
 
 
 @pytest.mark.parametrize(
-    "suite", ["operations", "compositions", "threads", "sizes", "autodiff", "control", "traps"]
+    "suite",
+    ["operations", "compositions", "threads", "sizes", "integers", "autodiff", "control", "traps"],
 )
 @pytest.mark.parametrize("status", ["divergent", "failed", "timeout"])
 def test_one_wrong_case_is_wrong_in_its_panel_on_the_scorecard_and_below(suite, status):

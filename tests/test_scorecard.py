@@ -152,7 +152,7 @@ def test_a_badge_of_everything_is_not_of_a_part():
         ("conformance", "train"), ("autodiff", "infer"), ("control", "infer"),
         ("traps", "infer"), ("determinism", "infer"), ("convergence", "train"),
         ("travel", "train"), ("precision", "train"), ("compositions", "infer"), ("sizes", "infer"),
-        ("threads", "infer"),
+        ("threads", "infer"), ("integers", "infer"),
     ]  # fmt: skip
     ran = [case(suite, mode) for suite, mode in suites]
     ran.append(case("quantization", precision="int8_static"))

@@ -21,6 +21,7 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
     "compositions": exercises.compositions,
     "threads": exercises.threads,
     "sizes": exercises.sizes,
+    "integers": exercises.integers,
     "autodiff": exercises.autodiff,
     "control": control_flow.control_flow,
     "traps": traps.traps,
@@ -30,7 +31,9 @@ TOPICS: dict[str, Callable[[RunData], Topic | None]] = {
 #: Suites that a section of their own shows whole.
 _ELSEWHERE = ("convergence",)
 #: Suites whose cases are so many that those without a fault are shown in their topic alone.
-EXERCISES = ("operations", "compositions", "threads", "sizes", "autodiff", "control", "traps")
+EXERCISES = (
+    "operations", "compositions", "threads", "sizes", "integers", "autodiff", "control", "traps",
+)  # fmt: skip
 
 
 def topics(data: RunData) -> list[Topic]:

@@ -35,6 +35,14 @@ def sizes(data: RunData) -> Topic | None:
     return _topic(data, "sizes", "Sizes", "Operation", note)
 
 
+def integers(data: RunData) -> Topic | None:
+    note = (
+        "Operations on integers and booleans at lengths around the widths of vectors, in every "
+        f"layout: exact or wrong. {_READING}"
+    )
+    return _topic(data, "integers", "Integers", "Operation", note)
+
+
 def autodiff(data: RunData) -> Topic | None:
     note = f"What differentiation is asked beyond a plain gradient. {_READING}"
     return _topic(data, "autodiff", "Differentiation", "What is asked", note)
