@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 import signal
@@ -296,9 +295,11 @@ def findings(request: pytest.FixtureRequest) -> Findings:
             "threads": (threads.exercises(), threads.THREADS),
         }
         suites = SuitesTrial(runner.pool, runner.referee, members, tables, models=wanted)
-        plantings, rows = suites.run()
-        found = dataclasses.replace(
-            found, plantings=[*found.plantings, *plantings], rows=[*found.rows, *rows]
+        more = suites.run()
+        found = Findings(
+            [*found.rows, *more.rows],
+            [*found.plantings, *more.plantings],
+            [*found.failures, *more.failures],
         )
     except WorkerFailure as failure:
         ended = pytest.skip if failure.status == "unsupported" else pytest.fail

@@ -18,7 +18,7 @@ from numerics import convergence as later
 from numerics import judge
 from numerics.exercises import Exercise
 from numerics.judge import Judgement
-from numerics.self_test import Movement, Planting, Row
+from numerics.self_test import Findings, Movement, Planting, Row
 from results.records import Case
 
 Tables = Mapping[str, tuple[Sequence[Exercise], int]]  # suite -> its exercises, its threads
@@ -39,19 +39,25 @@ class SuitesTrial:
     ) -> None:
         self._pool, self._referee, self._adapters = pool, referee, adapters
         self._tables, self._models = tables, models
-        self.seconds: dict[str, float] = {}  # that each fault took, with what it is compared with
 
-    def run(self) -> tuple[list[Planting], list[Row]]:
-        """What the judge made of each, and every judgement. Raises WorkerFailure."""
-        plantings, rows = [], []
+    def run(self) -> Findings:
+        """What the judge made of each, every judgement, and the faults of which a worker's failure
+        kept it from making anything."""
+        plantings: list[Planting] = []
+        rows: list[Row] = []
+        problems: list[str] = []
         for i, fault in enumerate(self._faults()):
-            start = clock.now()
             turn = i % len(self._adapters)
-            planting, own = self._planted(fault, [*self._adapters[turn:], *self._adapters[:turn]])
+            try:
+                planting, own = self._planted(
+                    fault, [*self._adapters[turn:], *self._adapters[:turn]]
+                )
+            except WorkerFailure as failure:
+                problems.append(f"{fault.name} in {fault.suite} {fault.model}: {failure}")
+                continue
             plantings.append(planting)
             rows += own
-            self.seconds[fault.name] = clock.now() - start
-        return plantings, rows
+        return Findings(rows, plantings, problems)
 
     def _faults(self) -> Iterator[Fault]:
         for fault in FAULTS.values():
@@ -59,7 +65,7 @@ class SuitesTrial:
                 yield fault
 
     def _planted(self, fault: Fault, adapters: Sequence[str]) -> tuple[Planting, list[Row]]:
-        """In the first of `adapters` that can do what the suite asks."""
+        """In the first of `adapters` that can do what the suite asks. Raises WorkerFailure."""
         last: WorkerFailure | None = None
         for adapter in adapters:
             case = self._case(fault, adapter)

@@ -8,7 +8,6 @@ import pytest
 from adapters import faults
 from adapters.faults import FAULTS
 from harness import suites_trial
-from harness.client import WorkerFailure
 from harness.runner import Runner
 from harness.suites_trial import SuitesTrial, movement
 from numerics.judge import Judgement
@@ -54,7 +53,9 @@ def trial(toys, numpy_alone, monkeypatch):
 
 
 def test_a_fault_of_an_operation_is_caught_by_its_exercise_alone(trial):
-    plantings, rows = trial("exp_tail", "batch_above_16", "momentum_lost").run()
+    findings = trial("exp_tail", "batch_above_16", "momentum_lost").run()
+    plantings, rows = findings.plantings, findings.rows
+    assert findings.failures == []
     assert [p.fault for p in plantings] == ["exp_tail", "batch_above_16"]  # mlp is not selected
     for planting in plantings:
         assert planting.movement.is_live
@@ -69,7 +70,7 @@ def test_a_judge_that_sees_nothing_misses_a_live_fault(trial, monkeypatch):
     sound = suites_trial.judge.IDENTITY
     test = trial("exp_tail")
     monkeypatch.setattr(suites_trial, "_bad", lambda rows: False)
-    (planting,), _ = test.run()
+    (planting,) = test.run().missed
     assert planting.movement.is_live
     assert planting.movement.error > sound
     assert planting.caught == ()
@@ -77,9 +78,9 @@ def test_a_judge_that_sees_nothing_misses_a_live_fault(trial, monkeypatch):
 
 def test_a_fault_that_changes_nothing_is_dead(trial, monkeypatch):
     dead = dataclasses.replace(FAULTS["exp_tail"], exercise="above 0 alone")
-    (planting,), rows = trial_of(trial, dead, monkeypatch)
-    assert not planting.movement.is_live
-    assert {r.kind for r in rows} == {"dead", "honest"}
+    findings = trial_of(trial, dead, monkeypatch)
+    assert [p.fault for p in findings.dead] == ["exp_tail"]
+    assert {r.kind for r in findings.rows} == {"dead", "honest"}
 
 
 def trial_of(trial, fault, monkeypatch):
@@ -91,12 +92,16 @@ def trial_of(trial, fault, monkeypatch):
 
 def test_an_adapter_that_cannot_do_it_is_passed_over(trial):
     adapters = ("needs_missing_package", "backend")
-    (planting,), _ = trial("sigmoid_tail", adapters=adapters).run()
+    (planting,) = trial("sigmoid_tail", adapters=adapters).run().plantings
     assert planting.adapter == "backend"
-    with pytest.raises(WorkerFailure, match="is not installed"):
-        trial("sigmoid_tail", adapters=adapters[:1]).run()
+    (problem,) = trial("sigmoid_tail", adapters=adapters[:1]).run().failures
+    assert "sigmoid_tail" in problem
+    assert "is not installed" in problem
 
 
-def test_an_exercise_that_is_gone_is_a_failure(trial):
-    with pytest.raises(WorkerFailure, match="operations has no exercise exp/far below 0 alone"):
-        trial("exp_tail", table=[]).run()
+def test_an_exercise_that_is_gone_is_told_and_keeps_nothing_else_from_being_tried(trial):
+    table = [exercise for exercise in operations.exercises() if exercise.subject == "sigmoid"]
+    findings = trial("exp_tail", "sigmoid_tail", table=table).run()
+    (problem,) = findings.failures
+    assert "operations has no exercise exp/far below 0 alone" in problem
+    assert [p.fault for p in findings.plantings] == ["sigmoid_tail"]
