@@ -89,7 +89,13 @@ def in_ops(ops: Ops, name: str, dtype: str, *, threads: int = 1) -> Ops:
     fault, places = find(name), ("op", "threads") if threads > 1 else ("op",)
     if fault is None or fault.where not in places:
         return ops
-    return FaultyOps(ops, fault.change() if callable(fault.change) else fault.change, dtype)
+    return FaultyOps(ops, changes(fault), dtype)
+
+
+def changes(fault: Fault) -> Mapping[str, Callable[..., Any]]:
+    """What a fault of operations changes: operation -> what is done in its place. Made anew for
+    every program where it keeps something."""
+    return fault.change() if callable(fault.change) else fault.change
 
 
 def in_recipe(recipe: Recipe, name: str) -> Recipe:

@@ -93,6 +93,7 @@ class Lanes:
         self._examiner = examiner
         self._answers: dict[Task, Answer] = {}
         self._facts: dict[Case, Mapping[str, Any]] = {}
+        self._libraries: dict[str, Mapping[str, str]] = {}  # by adapter
         self._locks: dict[Lane, threading.RLock] = defaultdict(threading.RLock)
         self._executor = ThreadPoolExecutor(
             physical_cores() + LANES_WAITING, thread_name_prefix="lane"
@@ -169,6 +170,24 @@ class Lanes:
         """Whether the adapter's noise includes the rounding of stored parameters."""
         with self.worker(adapter) as client:
             return client.hello["disturbs_storage"]
+
+    def hello(self, adapter: str) -> Mapping[str, Any]:
+        """What an adapter's workers say of themselves when they start: framework, versions. Waits
+        for none that is busy. Raises WorkerFailure."""
+        hello = self._pool.hello(adapter)
+        if hello is None:
+            with self.worker(adapter) as client:
+                return client.hello
+        return hello
+
+    def libraries(self, adapter: str) -> Mapping[str, str]:
+        """What an adapter's framework was built with (`Adapter.libraries`), which is asked once.
+        Raises WorkerFailure."""
+        if adapter not in self._libraries:
+            with self.worker(adapter) as client:
+                timeout = self._pool.settings.case_timeout
+                self._libraries[adapter] = client.request("libraries", timeout=timeout)
+        return self._libraries[adapter]
 
     @contextmanager
     def worker(self, adapter: str) -> Iterator[Client]:

@@ -158,6 +158,13 @@ class Pool:
         for role in list(self._clients):
             self.close(role)
 
+    def hello(self, adapter: str) -> Mapping[str, Any] | None:
+        """What a live worker of an adapter said of itself when it started, whatever it is for and
+        however busy it is; not one of a gate's base. None where there is none."""
+        live = [c for role, c in list(self._clients.items()) if role.adapter == adapter
+                and role.arm != BASE]  # fmt: skip
+        return live[0].hello if live else None
+
     def pids(self) -> list[int]:
         """The processes of all live workers."""
         return [client.pid for client in list(self._clients.values())]

@@ -147,11 +147,10 @@ class Referee:
         about = [each for each in self.deviations if each.suite == case.suite]
         if not about:
             return []
-        with self.lanes.worker(case.adapter) as client:
-            hello = client.hello
-            asked = any(each.where.builds for each in about)
-            timeout = self._pool.settings.case_timeout
-            builds = client.request("libraries", timeout=timeout) if asked else {}
+        # never through a worker that may be busy for minutes: this is asked of every case
+        hello = self.lanes.hello(case.adapter)
+        asked = any(each.where.builds for each in about)
+        builds = self.lanes.libraries(case.adapter) if asked else {}
         processor = machine.cpu()
         sets = processor["instruction_sets"] or ()
         variables = {**os.environ, **isa.environment(self._pool.settings.isa, os.environ)}

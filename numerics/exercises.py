@@ -127,15 +127,6 @@ def broadcast_axis(shape: Sequence[int]) -> int:
     return next((axis for axis, size in enumerate(shape) if size > 1), 0)
 
 
-#: Names of exercises that are done even where there is time for a few only.
-ESSENTIAL = ("integers", "ties", "NaN and infinities")
-
-
-def essentials(exercises: Sequence[Exercise]) -> list[Exercise]:
-    """Of one subject's exercises the first, and those that are called as in ESSENTIAL."""
-    return [e for i, e in enumerate(exercises) if i == 0 or e.name in ESSENTIAL]
-
-
 def rounded(x: np.ndarray, bits: int) -> np.ndarray:
     """`x` rounded to `bits` significant bits, whatever its exponent."""
     mantissa, exponent = np.frexp(np.asarray(x, np.float64))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from adapters import model as models
 from adapters import precisions
 from adapters.registry import ALL, ESSENTIAL, FIRST, QUICK, Registry, choose
-from numerics.exercises import Exercise, essentials
+from numerics.exercises import Exercise
 from results.records import DEVICES, Case
 
 PRECISIONS = tuple(precisions.PRECISIONS)
@@ -75,7 +75,9 @@ class Table:
     table preset quick asks all that there is in a precision, also of adapters that take long to
     start, in shared programs. Subjects in `later` it does not ask of adapters that are named
     there, of adapters in `spared` only the precisions that stand there, and of everybody only what
-    `quick` says yes to. `threads` are those of the workers; 0: one."""
+    `quick` says yes to. Where there is time for a few only, `fewest` chooses them, for a mode and
+    out of the exercises of one subject, the most important one first. `threads` are those of the
+    workers; 0: one."""
 
     suite: str
     exercises: Callable[[], Sequence[Exercise]]
@@ -84,6 +86,7 @@ class Table:
     later: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     spared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     quick: Callable[[Exercise], bool] = lambda exercise: True
+    fewest: Callable[[str, Sequence[Exercise]], list[Exercise]] = lambda mode, own: list(own)
     threads: int = 0
 
     def subjects(self) -> dict[str, list[Exercise]]:
@@ -187,7 +190,7 @@ class Selection:
                     own = [e for e in exercises if mode == "infer" or e.by]
                     own = [e for e in own if precision in e.precisions]
                     for adapter in self.registry.select(self.adapters):
-                        if asked := self._of_table(table, adapter, precision, own):
+                        if asked := self._of_table(table, mode, adapter, precision, own):
                             case = self._case(table.suite, mode, subject, adapter, precision)
                             case = dataclasses.replace(case, threads=table.threads)
                             found[case] = asked
@@ -224,7 +227,7 @@ class Selection:
         return QUICK[adapter].get(precision)
 
     def _of_table(
-        self, table: Table, adapter: str, precision: str, own: list[Exercise]
+        self, table: Table, mode: str, adapter: str, precision: str, own: list[Exercise]
     ) -> list[Exercise]:
         """Those of a subject's exercises that the preset asks of an adapter."""
         if self.preset == "quick":
@@ -233,18 +236,13 @@ class Selection:
             if precision not in table.spared.get(adapter, (precision,)):
                 return []
             own = [exercise for exercise in own if table.quick(exercise)]
-        return self._asked(adapter, precision, own, whole=table.in_turn or table.whole)
-
-    def _asked(
-        self, adapter: str, precision: str, exercises: list[Exercise], *, whole: bool
-    ) -> list[Exercise]:
-        """Those that the preset asks of an adapter; `whole`: all of them or none."""
         level = self._level(adapter, precision)
         if level is None:
             return []
-        if level == ALL or whole:
-            return exercises
-        return essentials(exercises) if level == ESSENTIAL else exercises[:1]
+        if level == ALL or table.in_turn or table.whole:
+            return own
+        fewest = table.fewest(mode, own)
+        return fewest if level == ESSENTIAL else fewest[:1]
 
     def _case(self, suite: str, mode: str, subject: str, adapter: str, precision: str) -> Case:
         return Case(suite, mode, subject, "tiny", adapter, self.device, precision, batch=1)

@@ -1,6 +1,8 @@
 """Exercises from table to verdict, with a toy adapter in a worker."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -126,3 +128,26 @@ def test_a_case_that_is_known_to_crash_is_told_and_fails_nothing(toys, framework
     assert outcome.status == status
     assert "the worker was killed by SIGSEGV" in outcome.reason
     assert outcome.reason.startswith("known: it aborts (x); crashed: ") is (status == "unsupported")
+
+
+def test_what_runs_a_case_is_known_while_its_worker_is_busy(toys):
+    """Every case asks, to know which deviations apply; a worker of models is busy for minutes."""
+    records = Records()
+    runner = Runner(toys, records, records)
+    runner.referee.deviations = [Deviation("toy", {}, "operations", "*", ("fp64",), ("*",), "", "")]
+    busy, done = threading.Event(), threading.Event()
+
+    def keep_busy():
+        with runner.referee.lanes.worker("backend"):
+            busy.set()
+            done.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            threads.submit(keep_busy)
+            busy.wait()
+            known = threads.submit(runner.referee.explained, case("relu", "backend"), [])
+            assert known.result(timeout=60).rows == []
+        finally:
+            done.set()
+    runner.close()

@@ -9,7 +9,7 @@ import pytest
 from adapters import model as models
 from adapters.exercise import Call
 from adapters.registry import Registry
-from numerics.exercises import Exercise, essentials
+from numerics.exercises import Exercise
 from suites.selection import MEASURED, PROGRAMS, Plan, Selection, Subjects, Table
 
 X = np.ones(2)
@@ -21,6 +21,7 @@ TABLE = Table(
         Exercise("relu", "ties", Call("relu"), {"x": X}, exact=True),
         Exercise("exp", "far", Call("exp"), {"x": X}, precisions=("fp64", "fp32")),
     ],
+    fewest=lambda mode, own: [e for e in own if e.name in ("ties", "usual", "far")][::-1],
 )
 REGISTRY = Registry({"torch_eager": "t", "jax_jit": "j", "torch_compile": "c", "mine": "m"})
 
@@ -45,9 +46,10 @@ def test_an_eager_adapter_and_somebody_else_s_do_everything_in_every_precision()
 
 def test_preset_quick_asks_less_of_compilers():
     found = asked()
-    assert found["relu", "infer", "jax_jit", "fp64"] == ["usual", "odd sizes", "ties"]
-    assert found["relu", "infer", "jax_jit", "fp32"] == ["usual", "ties"]
-    assert found["relu", "infer", "torch_compile", "fp32"] == ["usual"]
+    assert found["relu", "infer", "jax_jit", "fp64"] == ["ties", "usual"]
+    assert found["relu", "infer", "jax_jit", "fp32"] == ["ties", "usual"]
+    assert found["relu", "infer", "jax_jit", "bf16"] == ["ties"]
+    assert found["relu", "infer", "torch_compile", "fp32"] == ["ties"]
     assert ("relu", "infer", "torch_compile", "fp64") not in found
 
 
@@ -90,8 +92,12 @@ def test_fewer_programs_are_drawn_where_starting_one_takes_long():
     assert Selection(REGISTRY, preset="full").programs("torch_compile") == PROGRAMS
 
 
-def test_the_essential_exercises_are_the_first_and_those_of_known_names():
-    assert [e.name for e in essentials(list(TABLE.exercises())[:3])] == ["usual", "ties"]
+def test_a_table_that_chooses_nothing_is_asked_whole():
+    table = dataclasses.replace(TABLE, fewest=Table.fewest)
+    found = Selection(REGISTRY, precisions=["fp64"]).exercises(table)
+    names = {case.adapter: [e.name for e in own] for case, own in found.items()
+             if (case.model, case.mode) == ("relu", "infer")}  # fmt: skip
+    assert names["jax_jit"] == ["usual", "odd sizes", "ties"]
 
 
 def test_the_real_tables_have_something_for_every_adapter():
