@@ -46,6 +46,8 @@ def exercises() -> Iterator[Exercise]:
     labels = {"labels": np.arange(ROWS[0]) * 5 % ROWS[1]}
     yield from _of("cross_entropy", "logits", ROWS, labels)
     yield from _of("mse", "x", ROWS, {}, target="target")
+    targets = {"targets": np.linspace(0.0, 1.0, ROWS[0] * ROWS[1]).reshape(ROWS)}
+    yield from _of("bce_with_logits", "logits", ROWS, targets, by=("logits",))
     yield from _of("smooth_l1", "x", ROWS, {}, target="target", beta=1.0)
 
 
