@@ -391,9 +391,13 @@ class OnnxOps(Graph, Ops):
         kept = Shaped(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
         mean = self._node("ReduceMean", [x, self._integers(*axes)], kept, keepdims=1)
         distance = self.subtract(x, mean)
-        total = self._reduced("ReduceSumSquare", distance, axes, made)
+        biased = self._reduced("ReduceMean", self.multiply(distance, distance), axes, made)
         terms = math.prod(x.shape[a] for a in axes)
-        return self.divide(total, self._number(terms - correction))
+        if not correction:
+            return biased
+        # a ratio near 1: of many terms, float16 holds neither their number nor their sum
+        ratio = terms / (terms - correction) if terms != correction else math.inf
+        return self.multiply(biased, self._number(ratio))
 
     def max(self, x: Array, *, axis: int) -> Array:
         made = self._shapes.max(x, axis=axis)

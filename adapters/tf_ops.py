@@ -321,9 +321,13 @@ class TensorflowOps(TensorflowForms, Ops):
 
     def variance(self, x: Array, *, axis: int | Sequence[int], correction: int = 0) -> Array:
         centred = x - tf.reduce_mean(x, axis, keepdims=True)
+        biased = tf.reduce_mean(centred * centred, axis)
+        if not correction:
+            return biased
         axes = (axis,) if isinstance(axis, int) else axis
         terms = math.prod(x.shape[a] for a in axes)
-        return tf.reduce_sum(centred * centred, axis) / (terms - correction)
+        # a ratio near 1: of many terms, float16 holds neither their number nor their sum
+        return biased * (terms / (terms - correction) if terms != correction else math.inf)
 
     def max(self, x: Array, *, axis: int) -> Array:
         return tf.reduce_max(x, axis=axis)

@@ -32,10 +32,11 @@ def exercises() -> tuple[Exercise, ...]:
         far,
         layout,
         losses,
+        narrow,
         reductions,
     )
 
-    families = (layout, elementwise, contractions, reductions, losses, far)
+    families = (layout, elementwise, contractions, reductions, losses, far, narrow)
     made = (exercise for family in families for exercise in family.exercises())
     return tuple(laid_out for exercise in made for laid_out in _in_layouts(exercise))
 
