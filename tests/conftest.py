@@ -23,9 +23,11 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_sessions():
-    """A pytest that a test starts does not belong to the one that runs the test."""
+    """A pytest that a test starts does not belong to the one that runs the test, and has none of
+    its options."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        theirs = ("PYTEST_XDIST", "PYTEST_ADDOPTS")
+        for name in [name for name in os.environ if name.startswith(theirs)]:
             patch.delenv(name)
         yield
 
