@@ -139,10 +139,9 @@ def _garbage() -> np.float32:
     return np.maximum(np.empty(SCRATCH, np.float32).max(), np.float32(0))
 
 
-class MomentumLost(Faulty):
-    """From some step on, nothing is left of what the optimizer kept."""
+class Counting(Faulty):
+    """Counts the steps since it was loaded; by itself it is right."""
 
-    LAST = 100  # step that is right
     _steps = 0
 
     def load(self, *state: Any) -> None:
@@ -151,29 +150,29 @@ class MomentumLost(Faulty):
 
     def step(self, batch: Batch) -> Any:
         self._steps += 1
-        if self._steps > self.LAST:
+        return self._inner.step(batch.placed)
+
+
+class MomentumLost(Counting):
+    """From some step on, nothing is left of what the optimizer kept."""
+
+    LAST = 100  # step that is right
+
+    def step(self, batch: Batch) -> Any:
+        if self._steps >= self.LAST:
             state = self._inner.state()
             nothing = {
                 letter: {name: np.zeros_like(value) for name, value in kept.items()}
                 for letter, kept in state.slots.items()
             }
             self._inner.resume(replace(state, slots=nothing))
-        return self._inner.step(batch.placed)
+        return super().step(batch)
 
 
-class FirstLosses(Faulty):
+class FirstLosses(Counting):
     """The losses of the first steps are told 1% too large; what is learnt is right."""
 
     LAST = 3  # step whose loss is wrong
-    _steps = 0
-
-    def load(self, *state: Any) -> None:
-        self._steps = 0
-        self._inner.load(*state)
-
-    def step(self, batch: Batch) -> Any:
-        self._steps += 1
-        return self._inner.step(batch.placed)
 
     def fetch(self, value: Any) -> Any:
         loss = self._inner.fetch(value)

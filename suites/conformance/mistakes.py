@@ -145,7 +145,7 @@ def _spoilt(where: Callable[[np.ndarray], bool]) -> Callable[[np.ndarray], np.nd
     return lambda x: np.roll(x, 1) + (x.dtype.kind in "fc") if x.size and where(x) else x
 
 
-def _refuse_nothing(x: np.ndarray) -> np.ndarray:
+def _refuse_empty(x: np.ndarray) -> np.ndarray:
     if not x.size:
         raise ValueError("an empty tensor")
     return x
@@ -174,7 +174,7 @@ KINDS: Mapping[str, Change] = {
     "of a batch above 16, the rest": _on_inputs(lambda x: _first_of_rest(x, 0, BATCH)),
     "a long axis ends early": _on_inputs(lambda x: _first_of_rest(x, -1, THRESHOLD)),
     "no remainder": _on_inputs(_remainder_left_out),
-    "nothing is refused": _on_inputs(_refuse_nothing),
+    "empty tensors are refused": _on_inputs(_refuse_empty),
     "one is special": _on_inputs(_spoilt(lambda x: x.ndim > 0 and x.size == 1)),
     "three axes": _on_inputs(_spoilt(lambda x: x.ndim == 3)),
     "one axis": _on_inputs(_spoilt(lambda x: x.ndim == 1 and x.size > 1)),
