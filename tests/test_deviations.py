@@ -210,10 +210,9 @@ def _rows(entry, tables):
             for tensor in model.initial(model.config("tiny", 0), np.random.default_rng(0))[0]
         }
     own = [e for e in tables[entry.suite].exercises() if fnmatchcase(e.subject, entry.subject)]
-    return {
-        " ".join(examination.label(exercise, name))
-        for exercise in own
-        for name in [*exercises.expected(exercise), "output"]
+    results = [(e, name) for e in own for name in [*exercises.expected(e), "output"]]
+    return {" ".join(examination.label(exercise, name)) for exercise, name in results} | {
+        f"again {exercise.name}: {name.replace(':', ' ')}" for exercise, name in results
     }
 
 
